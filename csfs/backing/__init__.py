@@ -1,0 +1,1 @@
+"""The backing directory: descriptors, the lock file, exported documents, manifests."""

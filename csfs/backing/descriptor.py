@@ -1,0 +1,124 @@
+"""Directory descriptors: where every access to the backing directory starts.
+
+All system calls take a (directory descriptor, name) pair, so neither a path's length nor a symlink
+swapped into it matters (design section 7).
+"""
+
+import errno
+import os
+import stat
+from typing import Final
+
+_OPEN: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Descriptor:
+    """An O_PATH descriptor of a directory; closed when nobody refers to it any more.
+
+    Whoever is in the middle of using one holds a reference, so a cache may drop its own at any time.
+    """
+
+    __slots__ = ("fd", "inode", "device")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        found = os.fstat(fd)
+        self.inode = found.st_ino
+        self.device = found.st_dev
+
+    @classmethod
+    def root(cls, path: str) -> "Descriptor":
+        """The directory at `path` (symlinks in it are followed). Raises OSError."""
+        return cls(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def child(self, name: bytes) -> "Descriptor":
+        """A directory in this one; a symlink is ENOTDIR. Raises OSError."""
+        return Descriptor(os.open(name, _OPEN, dir_fd=self.fd))
+
+    def descend(self, path: bytes) -> "Descriptor":
+        """The directory at this relative path, component by component, following no symlink."""
+        found = self
+        for name in path.split(b"/"):
+            if name and name != b".":
+                found = found.child(name)
+        return found
+
+    def stat(self, name: bytes) -> os.stat_result:
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+
+    def exists(self, name: bytes) -> bool:
+        try:
+            self.stat(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def path(self, name: bytes = b".") -> bytes:
+        """A path for the calls that take no descriptor. The last component is not followed."""
+        return b"/proc/self/fd/%d/%s" % (self.fd, name)
+
+    def names(self) -> list[bytes]:
+        """What the directory holds. Raises OSError."""
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            return [os.fsencode(name) for name in os.listdir(fd)]
+        finally:
+            os.close(fd)
+
+    def subdirectories(self) -> list[bytes]:
+        """The directories in this one, symlinks to some left out. Raises OSError."""
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as entries:
+                return [os.fsencode(e.name) for e in entries if e.is_dir(follow_symlinks=False)]
+        finally:
+            os.close(fd)
+
+    def revalidate(self) -> None:
+        """Opens and lists a little of the directory, which ends what an NFS client has cached of it."""
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as entries:
+                next(entries, None)
+        finally:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Makes names that were linked, renamed or removed here durable."""
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def open_file(directory: Descriptor, name: bytes, flags: int, mode: int = 0) -> int:
+    """Opens a regular file, never through a symlink and never waiting on a FIFO.
+
+    Raises OSError; ELOOP for a symlink, EINVAL for anything else that is not a regular file.
+    """
+    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=directory.fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, f"{os.fsdecode(name)} is not a regular file")
+    return fd
+
+
+def read_file(directory: Descriptor, name: bytes, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Raises OSError: FileNotFoundError if it is not there, EFBIG if it has more than `limit` bytes.
+    """
+    fd = open_file(directory, name, os.O_RDONLY)
+    try:
+        if os.fstat(fd).st_size > limit:
+            raise OSError(errno.EFBIG, f"{os.fsdecode(name)} has more than {limit} bytes")
+        chunks = []
+        while chunk := os.read(fd, 1 << 20):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)

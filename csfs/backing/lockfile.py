@@ -1,0 +1,113 @@
+"""`cs.lock` on the backing directory: read, taken, replaced and released so that one instance wins.
+
+Which primitives may be trusted on shared storage is measured (design section 4): link(2) of a whole
+file has one winner everywhere, and so has rename(2) of one source; O_EXCL and unlink(2) have not.
+"""
+
+import errno
+import os
+
+from csfs.backing import temporary
+from csfs.backing.descriptor import Descriptor, read_file
+from csfs.domain import lock, names
+
+_NAME = names.LOCK.encode()
+_MODE = 0o444
+_ATTEMPTS = 5
+
+
+class Taken(Exception):
+    """There is a lock already."""
+
+
+class NotOurs(Exception):
+    """The lock on the backing directory is not the one that was expected."""
+
+
+def signature(directory: Descriptor) -> tuple[int, int, int] | None:
+    """Inode, mtime (ns) and size of the lock file; None if there is none. Changes when it does."""
+    try:
+        found = directory.stat(_NAME)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def read(directory: Descriptor, *, network: bool) -> lock.Lock | lock.Opaque | None:
+    """The lock that lies in `directory`; None if there is none.
+
+    On a network filesystem the directory is listed first: a client may believe for 30 s that a name
+    is still missing. A file that is replaced while it is opened (ENOENT, ESTALE) is tried again.
+    Something that is no readable regular file is opaque: it is in the way, and not ours.
+    """
+    for attempt in range(_ATTEMPTS):
+        if network or attempt:
+            directory.revalidate()
+        try:
+            return lock.parse(read_file(directory, _NAME, lock.MAX_BYTES))
+        except FileNotFoundError:
+            if not network or attempt:
+                return None
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                continue
+            if error.errno in (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENXIO):
+                return lock.Opaque(b"")
+            raise
+    raise OSError(errno.ESTALE, f"{names.LOCK} is being replaced again and again")
+
+
+def take(directory: Descriptor, content: bytes, *, owner: tuple[int, int]) -> None:
+    """Puts a lock of this content into `directory`, if there is none. Durable on return.
+
+    Raises Taken if there is one; OSError if the backing filesystem fails.
+    """
+    with temporary.holding(directory, content, mode=_MODE, owner=owner) as name:
+        try:
+            os.link(name, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+        except FileExistsError as error:
+            raise Taken from error
+    directory.sync()
+
+
+def replace(directory: Descriptor, expected: bytes, content: bytes, *, owner: tuple[int, int]) -> None:
+    """Replaces our lock by a newer version of itself. Durable on return.
+
+    Raises NotOurs if its content is not `expected`; OSError if the backing filesystem fails.
+    """
+    if _content(directory) != expected:
+        raise NotOurs
+    with temporary.holding(directory, content, mode=_MODE, owner=owner) as name:
+        os.rename(name, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
+    directory.sync()
+
+
+def release(directory: Descriptor, expected: bytes) -> None:
+    """Removes our lock. Durable on return.
+
+    It is renamed to a name of its own first, which exactly one of several can do, then looked at,
+    and linked back if it is not the expected one.
+    Raises NotOurs if there is none, or one with another content; OSError if the filesystem fails.
+    """
+    aside = temporary.name()
+    try:
+        os.rename(_NAME, aside, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
+    except FileNotFoundError as error:
+        raise NotOurs from error
+    found = read_file(directory, aside, lock.MAX_BYTES)
+    if found != expected:
+        try:
+            os.link(aside, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+        except FileExistsError:
+            pass
+    temporary.remove(directory, aside)
+    directory.sync()
+    if found != expected:
+        raise NotOurs
+
+
+def _content(directory: Descriptor) -> bytes | None:
+    try:
+        return read_file(directory, _NAME, lock.MAX_BYTES)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,41 @@
+"""`csfs`: finds the command and runs it. A command's module is imported when it is asked for."""
+
+import importlib
+
+import click
+
+from csfs import __version__
+
+_COMMANDS = {
+    "create": "create a project: a directory named after its title",
+    "demo": "show what csfs does, on a temporary directory",
+    "mount": "mount a backing directory for an instance",
+    "status": "list the mounts of this node",
+    "umount": "end a mount, and wait until it has ended",
+    "unarchive": "make an archived project writable again",
+    "why": "say what a path is, and why a request was refused",
+}
+
+
+class _Commands(click.Group):
+    """Lists all commands without importing one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"csfs.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+
+@click.command(cls=_Commands)
+@click.version_option(__version__, prog_name="csfs")
+def main() -> None:
+    """A filesystem in which a CryoSPARC project is attached to exactly one instance."""

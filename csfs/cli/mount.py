@@ -1,0 +1,114 @@
+"""`csfs mount`: starts the daemon, and returns once the mount is there."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from csfs.mount.daemon import MountOptions
+
+
+def default_state() -> Path:
+    """Where instances are kept: /var/lib/csfs for root, the XDG state directory otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/csfs")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "csfs"
+
+
+@click.command("mount")
+@click.argument("backing", type=click.Path(exists=True, file_okay=False, resolve_path=True))
+@click.argument("mountpoint", type=click.Path(exists=True, file_okay=False, resolve_path=True))
+@click.option("--instance", required=True, metavar="NAME", help="Made at the first use of a name.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
+@click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
+def command(
+    backing: str,
+    mountpoint: str,
+    instance: str,
+    state: Path | None,
+    foreground: bool,
+    fuse: tuple[str, ...],
+) -> None:
+    """Mount BACKING, a directory with projects, on MOUNTPOINT for an instance.
+
+    Returns once the mount answers; the reason is on standard error if it does not come about.
+    BACKING and MOUNTPOINT may be the same directory.
+
+    \b
+    Examples:
+      csfs mount /data/projects /mnt/cs --instance lab1
+      csfs mount /data /data --instance lab1
+    """
+    from csfs.mount.daemon import MountOptions
+
+    options = MountOptions(
+        backing=backing,
+        mountpoint=mountpoint,
+        instance=instance,
+        state=(state or default_state()).absolute(),
+        fuse=frozenset(word for words in fuse for word in words.split(",") if word),
+    )
+    if foreground:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        _serve(options, lambda: None)
+    else:
+        _serve_in_background(options)
+
+
+def _serve(options: "MountOptions", ready: Callable[[], None]) -> None:
+    from csfs.mount.daemon import CannotMount, serve
+
+    try:
+        serve(options, ready)
+    except CannotMount as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _serve_in_background(options: "MountOptions") -> None:
+    """Forks; the parent returns when the child says that the mount is there, or dies with it."""
+    heard, say = os.pipe()
+    if os.fork():
+        os.close(say)
+        if os.read(heard, 1) != b"+":
+            sys.exit(1)
+        return
+    os.close(heard)
+    os.setsid()
+    os.chdir("/")
+
+    def ready() -> None:
+        _leave_terminal(options.log)
+        os.write(say, b"+")
+        os.close(say)
+
+    status = 1
+    try:
+        _serve(options, ready)
+        status = 0
+    except click.ClickException as error:
+        error.show()
+    except Exception:
+        logging.getLogger(__name__).exception("the daemon ends")
+    finally:
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _leave_terminal(log: Path) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for target, source in ((0, nothing), (1, written), (2, written)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(written)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )

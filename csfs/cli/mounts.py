@@ -1,0 +1,90 @@
+"""The csfs mounts of this node, from the kernel's own list; each tells of itself in .csfs."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import msgspec
+
+from csfs.domain import names
+
+_TYPE = "fuse.csfs"
+_PATIENCE_SECONDS = 5
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+class Mounted(msgspec.Struct, kw_only=True):
+    """One mount. `state` is `ready`, `dead` (its daemon has ended), `hanging` or `unreadable`."""
+
+    mountpoint: str
+    backing: str
+    instance: str | None = None
+    pid: int | None = None
+    state: str = "ready"
+
+
+def all_mounts() -> list[Mounted]:
+    """Every csfs mount of this node, the later of two on one mount point last."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
+        kind, source = after.split(b" ")[:2]
+        if kind == _TYPE.encode():
+            found.append(_described(_unescaped(before.split(b" ")[4]), _unescaped(source)))
+    return found
+
+
+def mount_at(mountpoint: str) -> Mounted | None:
+    """The csfs mount at this absolute path; looked for without touching it, for it may hang."""
+    return next((m for m in reversed(all_mounts()) if m.mountpoint == mountpoint), None)
+
+
+def mount_of(path: str) -> Mounted:
+    """The csfs mount that an absolute path lies in. Raises ClickException if there is none."""
+    inside = [m for m in all_mounts() if is_below(path, m.mountpoint)]
+    if not inside:
+        raise click.ClickException(f"{path} does not lie in a csfs mount; `csfs status` lists them")
+    return max(inside, key=lambda m: len(m.mountpoint))
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether an absolute path is a directory, or lies in it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def absolute(path: str) -> str:
+    """The absolute form of a path, symlinks resolved but for the last component."""
+    head, tail = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(head), tail)
+
+
+def control_file(mount: Mounted, name: str) -> bytes:
+    """What a file under .csfs says. Raises ClickException if the mount does not answer."""
+    state, content = _read(os.path.join(mount.mountpoint, names.CONTROL, name))
+    if content is None:
+        raise click.ClickException(f"the mount at {mount.mountpoint} does not answer: it is {state}")
+    return content
+
+
+def _described(mountpoint: str, backing: str) -> Mounted:
+    state, content = _read(os.path.join(mountpoint, names.CONTROL, "status.json"))
+    if content is None:
+        return Mounted(mountpoint=mountpoint, backing=backing, state=state)
+    return msgspec.json.decode(content, type=Mounted)
+
+
+def _read(path: str) -> tuple[str, bytes | None]:
+    """Reads in a process of its own: a mount whose daemon hangs must not hang the reader."""
+    try:
+        ended = subprocess.run(["cat", path], capture_output=True, timeout=_PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "hanging", None
+    if ended.returncode == 0:
+        return "ready", ended.stdout
+    return ("dead" if b"not connected" in ended.stderr else "unreadable"), None
+
+
+def _unescaped(text: bytes) -> str:
+    return os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found.group(1), 8)]), text))

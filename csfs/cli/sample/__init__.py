@@ -1,0 +1,1 @@
+"""The sample project: a generator, and the data files it fills a directory from."""

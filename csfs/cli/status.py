@@ -1,0 +1,34 @@
+"""`csfs status`: the mounts of this node."""
+
+import click
+import msgspec
+
+from csfs.cli.mounts import all_mounts
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, for programs.")
+def command(as_json: bool) -> None:
+    """List the csfs mounts of this node.
+
+    \b
+    Examples:
+      csfs status
+      csfs status --json
+    """
+    found = all_mounts()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        return
+    if not found:
+        click.echo("nothing is mounted")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("mountpoint", "backing", "instance", "pid", "state", box=None, pad_edge=False)
+    for mount in found:
+        table.add_row(
+            mount.mountpoint, mount.backing, mount.instance or "?", str(mount.pid or "?"), mount.state
+        )
+    Console(soft_wrap=True).print(table)

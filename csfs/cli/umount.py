@@ -1,0 +1,50 @@
+"""`csfs umount`: ends a mount, and returns when its daemon has ended and the store is closed."""
+
+import os
+import select
+import subprocess
+
+import click
+
+from csfs.cli.mounts import absolute, mount_at
+
+
+@click.command("umount")
+@click.argument("mountpoint")
+@click.option("--wait", default=60.0, show_default=True, metavar="SECONDS", help="For the daemon's end.")
+def command(mountpoint: str, wait: float) -> None:
+    """Unmount MOUNTPOINT and wait until its daemon has ended.
+
+    \b
+    Examples:
+      csfs umount /mnt/cs
+    """
+    path = absolute(mountpoint)
+    mount = mount_at(path)
+    if mount is None:
+        raise click.ClickException(f"{path} is no csfs mount; `csfs status` lists them")
+    daemon = _watch(mount.pid)
+    tool = ["umount", path] if os.geteuid() == 0 else ["fusermount3", "-u", path]
+    ended = subprocess.run(tool, capture_output=True, text=True)
+    if ended.returncode != 0:
+        reason = ended.stderr.strip()
+        if "busy" in reason:
+            reason += "\nclose what is open on it (find it with: fuser -vm " + path + "), then repeat"
+        raise click.ClickException(reason)
+    if daemon is not None:
+        readable, _, _ = select.select([daemon], [], [], wait)
+        os.close(daemon)
+        if not readable:
+            raise click.ClickException(
+                f"{path} is unmounted, but its daemon (process {mount.pid}) has not ended in {wait:g} s"
+            )
+
+
+def _watch(pid: int | None) -> int | None:
+    """A descriptor that becomes readable when the process ends; None if it has."""
+    if pid is None:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None

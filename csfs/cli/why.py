@@ -1,0 +1,83 @@
+"""`csfs why`: what a path is to csfs, and why requests on it were refused."""
+
+import os
+
+import click
+import msgspec
+
+from csfs.cli.mounts import absolute, control_file, is_below, mount_of
+from csfs.domain.state import State
+
+_SHOWN = 5
+_PREFIX = "user.csfs."
+
+
+@click.command("why")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="State and refusals as JSON.")
+def command(path: str, as_json: bool) -> None:
+    """Say what state PATH is in, who holds it, and why requests on it were refused.
+
+    The last refusals that concern PATH, what lies below it, or the project it lies in; each with what
+    to do next.
+
+    \b
+    Examples:
+      csfs why CS-my-protein
+      csfs why CS-my-protein/J3/particles.cs
+    """
+    target = absolute(path)
+    mount = mount_of(target)
+    project, facts = _project(target, mount.mountpoint)
+    lines = control_file(mount, "refusals").splitlines()
+    around = project or target
+    refused = []
+    for line in lines:
+        entry = msgspec.json.decode(line)
+        where = os.path.join(mount.mountpoint, entry["path"])
+        if is_below(where, around) or is_below(around, where):
+            refused.append({**entry, "path": where})
+    if as_json:
+        report = {"path": target, "project": project, **facts, "refusals": refused}
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+        return
+    _print_state(target, project, facts)
+    if not refused:
+        click.echo("nothing was refused here since the mount")
+    for entry in refused[-_SHOWN:]:
+        times = f", {entry['count']} times" if entry["count"] > 1 else ""
+        click.echo(
+            f"{entry['at']} {entry['operation']} {entry['path']} by {entry['command']} ({entry['pid']}),"
+            f" uid {entry['uid']}: {entry['errno']}{times}"
+        )
+        click.echo(f"  because {entry['reason']}")
+        click.echo(f"  next: {entry['advice']}")
+
+
+def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
+    """The project directory that a path is or lies in, and its user.csfs attributes."""
+    at = path
+    while is_below(at, mountpoint):
+        try:
+            found = [name for name in os.listxattr(at) if name.startswith(_PREFIX)]
+            facts = {name[len(_PREFIX) :]: os.getxattr(at, name).decode() for name in found}
+        except OSError:
+            facts = {}
+        if "state" in facts:
+            return at, facts
+        at = os.path.dirname(at)
+        if at == "/":
+            break
+    return None, {"state": State.PLAIN.value}
+
+
+def _print_state(target: str, project: str | None, facts: dict[str, str]) -> None:
+    if project is None:
+        click.echo(f"{target} belongs to no project")
+        return
+    called = f" {facts['uid']}" if "uid" in facts else ""
+    click.echo(f"{project} is a project directory, state {facts['state']}{called}")
+    if "owner" in facts:
+        click.echo(f"  owner: {facts['owner']}")
+    if "reason" in facts:
+        click.echo(f"  {facts['reason']}")

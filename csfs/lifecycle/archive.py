@@ -1,0 +1,44 @@
+"""Archive: the project becomes read-only and may leave, the lock stays (`chmod a-w`)."""
+
+from csfs.backing import manifest
+from csfs.backing.io import in_thread
+from csfs.domain.manifest import Page
+from csfs.lifecycle import documents, intents
+from csfs.lifecycle.detach import rewrite_project_document
+from csfs.lifecycle.held_lock import relock
+from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.project import Project
+from csfs.lifecycle.quiescence import refuse_active_jobs, transition
+from csfs.store import records
+from csfs.store.store import Change
+
+
+async def archive(instance: Instance, project: Project) -> None:
+    """Archives an attached project. Raises Refusal EBUSY unless it is quiescent, OSError.
+
+    The store keeps a manifest of every file, against which unarchive checks what comes back.
+    """
+    refuse_active_jobs(instance, project)
+    with transition(instance, project, "archive"):
+        before = project.held
+        after = instance.relocked(before, project.directory, project.path, archived=True)
+        await intents.declare(instance, records.Intent(action="archive", before=before, after=after))
+        try:
+            await rewrite_project_document(instance, project, after)
+            await documents.export_all(instance, project, held_back=True)
+            pages = await in_thread(lambda: list(manifest.walk(project.directory)))
+            await instance.store.write(lambda change: _keep_manifest(change, after.number, pages))
+            await relock(instance, project, before, after)
+        except BaseException:
+            await rewrite_project_document(instance, project, before)
+            await intents.withdraw(instance, before.number)
+            raise
+        await instance.store.write(lambda change: intents.commit(change, after))
+        sight = await in_thread(instance.look, project.directory)
+        instance.enter(project, after, sight)
+
+
+def _keep_manifest(change: Change, number: int, pages: list[Page]) -> None:
+    change.drop_manifest(number)
+    for index, page in enumerate(pages):
+        change.put_manifest_page(number, index, page)

@@ -1,0 +1,119 @@
+"""Attach: a detached project directory is imported whole and becomes this instance's."""
+
+import errno
+
+import msgspec
+
+from csfs.backing import contents
+from csfs.backing.descriptor import Descriptor
+from csfs.domain import document, job, names, refusals
+from csfs.domain.document import Document, Invalid, Kind, Value
+from csfs.domain.job import JobStatus
+from csfs.lifecycle import documents
+from csfs.lifecycle.claim import claim
+from csfs.lifecycle.instance import Instance, timestamp
+from csfs.lifecycle.intents import as_detached
+from csfs.lifecycle.project import Project
+from csfs.store import records
+from csfs.store.store import Change
+
+
+async def attach(instance: Instance, directory: Descriptor, path: bytes, content: bytes | None) -> Project:
+    """Takes the lock, then imports every document in one store transaction, under a new P-number.
+
+    All or nothing: a failure leaves no lock behind. A job that was active elsewhere is imported as
+    killed; one whose document cannot be read is listed as failed and its file left alone. Raises
+    Refusal EINVAL for a project.json or workspaces.json that is not valid (naming line and column),
+    EROFS if another instance was quicker, EPERM for a project inside another one, OSError.
+    """
+    former = instance.claims.by_inode(directory.inode)
+
+    def fill(change: Change, record: records.Project) -> records.Project:
+        for below, _ in contents.projects_below(directory):
+            raise refusals.nested(below.decode(errors="backslashreplace"))
+        if former is not None:
+            change.put_project(as_detached(former, timestamp()))
+        return _import(instance, change, directory, record)
+
+    project = await claim(instance, directory, path, content, "attach", fill)
+    if former is not None:
+        instance.claims.put(as_detached(former, timestamp()))
+    for name in names.PROJECT_DOCUMENTS:
+        await documents.export_one(instance, project, name)
+    return project
+
+
+def _import(
+    instance: Instance, change: Change, directory: Descriptor, record: records.Project
+) -> records.Project:
+    """Stores every document of the directory. Blocking; runs in the store's transaction."""
+    project = _required(directory, names.PROJECT_DOCUMENT)
+    record = msgspec.structs.replace(record, title=project.head.text("title"))
+    _store(change, record, names.PROJECT_DOCUMENT, project, instance.identity_values(record))
+    belongs: dict[str, Value] = {"project_uid": record.uid, "project_uid_num": record.number}
+
+    if contents.read(directory, names.WORKSPACES_DOCUMENT) is not None:
+        workspaces = _required(directory, names.WORKSPACES_DOCUMENT)
+        _store(change, record, names.WORKSPACES_DOCUMENT, workspaces, belongs)
+    else:
+        made = document.new_workspaces(
+            created_at=timestamp(), project_uid=record.uid, project_number=record.number
+        )
+        documents.store_document(
+            change,
+            record.number,
+            names.WORKSPACES_DOCUMENT,
+            document.parse(made, Kind.WORKSPACES),
+            exported=False,
+        )
+
+    for uid, found in contents.jobs(directory):
+        _import_job(change, record, uid, found, belongs)
+    return record
+
+
+def _import_job(
+    change: Change,
+    record: records.Project,
+    uid: str,
+    found: bytes | OSError | None,
+    belongs: dict[str, Value],
+) -> None:
+    if found is None:
+        return
+    parsed = None
+    if isinstance(found, bytes):
+        try:
+            parsed = document.parse(found, Kind.JOB)
+        except Invalid:
+            pass
+    if parsed is None:
+        placeholder = records.Job(uid=uid, type="", title="", status="", attach_status="failed")
+        change.put_job(record.number, placeholder)
+        return
+    if job.is_active(parsed.head.text("status")):
+        belongs = {**belongs, "status": JobStatus.KILLED.value}
+    _store(change, record, documents.job_path(uid), parsed, belongs)
+
+
+def _store(
+    change: Change, record: records.Project, path: str, found: Document, values: dict[str, Value]
+) -> None:
+    ours = found.rewritten(values)
+    documents.store_document(change, record.number, path, ours, exported=ours is found)
+
+
+def _required(directory: Descriptor, name: str) -> Document:
+    """A document without which there is no attach. Raises Refusal EINVAL."""
+    try:
+        content = contents.read(directory, name)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENXIO):
+            raise
+        raise refusals.bad_document(name, "it is no regular file, or too large") from error
+    if content is None:
+        raise refusals.not_a_project(f"{name} is missing")
+    try:
+        return document.parse(content, Kind(name))
+    except Invalid as error:
+        raise refusals.bad_document(name, str(error)) from error

@@ -1,0 +1,94 @@
+"""Taking a directory for this instance: what create and attach have in common."""
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Literal
+
+from csfs.backing import lockfile
+from csfs.backing.descriptor import Descriptor
+from csfs.backing.io import in_thread
+from csfs.domain import refusals
+from csfs.lifecycle import intents
+from csfs.lifecycle.instance import Instance, owner_of, timestamp
+from csfs.lifecycle.project import Project
+from csfs.store import records
+from csfs.store.store import Change
+
+
+async def claim(
+    instance: Instance,
+    directory: Descriptor,
+    path: bytes,
+    content: bytes | None,
+    action: Literal["create", "attach"],
+    fill: Callable[[Change, records.Project], records.Project],
+) -> Project:
+    """Takes the lock of a directory, fills the store in one transaction, and makes it a project.
+
+    `content` are the bytes for cs.lock where a user wrote some of his own. `fill` runs in the
+    transaction, may read the backing directory, and returns the record with its title; what it
+    raises takes the whole action back, the lock included. Raises Refusal EROFS if another instance
+    has the lock.
+    """
+    epoch = _next_epoch(instance, directory)
+    number = await instance.store.write(Change.take_number)
+    lock_id, project_uuid = str(uuid.uuid4()), str(uuid.uuid4())
+    if content is None:
+        content = instance.new_lock(
+            directory, path, lock_id=lock_id, project_uuid=project_uuid, number=number, epoch=epoch
+        )
+    record = records.Project(
+        number=number,
+        uuid=project_uuid,
+        title="",
+        state="attached",
+        path=path,
+        inode=directory.inode,
+        lock_id=lock_id,
+        lock_content=content,
+        epoch=epoch,
+        since=timestamp(),
+    )
+    await intents.declare(instance, records.Intent(action=action, before=None, after=record))
+    try:
+        await in_thread(_take, directory, content)
+    except BaseException:
+        await intents.withdraw(instance, number)
+        raise
+
+    def commit(change: Change) -> records.Project:
+        filled = fill(change, record)
+        change.put_project(filled)
+        change.drop_intent(number)
+        return filled
+
+    try:
+        record = await instance.store.write(commit)
+    except BaseException:
+        await in_thread(lockfile.release, directory, content)
+        await intents.withdraw(instance, number)
+        raise
+    sight = await in_thread(instance.look, directory)
+    instance.claims.put(record)
+    project = instance.settle(directory, path, sight)
+    assert project is not None, "a directory with a lock is a project"
+    return project
+
+
+def _take(directory: Descriptor, content: bytes) -> None:
+    try:
+        lockfile.take(directory, content, owner=owner_of(directory))
+    except lockfile.Taken as error:
+        found = lockfile.read(directory, network=True)
+        raise refusals.foreign(found.owner if found is not None else "unknown") from error
+
+
+def _next_epoch(instance: Instance, directory: Descriptor) -> int:
+    """Greater than that of any earlier attach of the directory.
+
+    The former owner's lock is gone, so its epoch cannot be read: milliseconds of the clock grow
+    from one owner to the next, and this store's own claims keep it growing if the clock was set back.
+    """
+    known = [record.epoch for record in instance.claims.by_number.values() if record.inode == directory.inode]
+    return max(max(known, default=0) + 1, time.time_ns() // 1_000_000)

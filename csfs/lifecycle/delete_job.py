@@ -1,0 +1,47 @@
+"""Delete a job: its document goes first, then its directory may (`rm J7/job.json`)."""
+
+import os
+
+from csfs.backing.descriptor import Descriptor
+from csfs.backing.io import in_thread
+from csfs.domain import job, names, refusals
+from csfs.lifecycle.documents import job_path
+from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.project import Project
+from csfs.store.store import Change, View
+
+
+async def delete_job(instance: Instance, project: Project, uid: str) -> None:
+    """Drops a job from an attached project, and its job.json from the backing directory.
+
+    Raises Refusal EBUSY while the job is active or another has it as a parent, OSError.
+    """
+    number = project.held.number
+
+    def look(view: View) -> tuple[str, list[str]]:
+        found = view.job(number, uid)
+        children = [j.uid for j in view.jobs(number) if uid in j.parents]
+        return (found.status if found is not None else ""), children
+
+    status, children = instance.store.read(look)
+    if job.is_active(status):
+        raise refusals.active_jobs([f"{uid} is {status}"])
+    if children:
+        raise refusals.job_has_children(children)
+
+    def work(change: Change) -> None:
+        change.drop_document(number, job_path(uid))
+        change.drop_job(number, uid)
+
+    await in_thread(_unlink, project.directory, uid)
+    await instance.store.write(work)
+    project.jobs.discard(uid)
+
+
+def _unlink(project: Descriptor, uid: str) -> None:
+    directory = project.child(uid.encode())
+    try:
+        os.unlink(names.JOB_DOCUMENT, dir_fd=directory.fd)
+    except FileNotFoundError:
+        pass
+    directory.sync()

@@ -1,0 +1,181 @@
+"""The documents of a held project: read from the store, edited through it, exported from it."""
+
+import logging
+import time
+
+import msgspec
+import trio
+
+from csfs.backing.descriptor import Descriptor
+from csfs.backing.export import export
+from csfs.backing.io import in_thread
+from csfs.domain import document, job, names
+from csfs.domain.document import Document, Kind
+from csfs.lifecycle.instance import Instance, owner_of
+from csfs.lifecycle.project import Project
+from csfs.store import records
+from csfs.store.store import Change, View
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5.0
+"""How long an export that failed waits for its next attempt."""
+
+
+def kind_of(path: str) -> Kind:
+    """The kind of the document at this path in a project, `J7/job.json` for instance."""
+    return Kind(path.rpartition("/")[2])
+
+
+def job_path(uid: str) -> str:
+    return f"{uid}/{names.JOB_DOCUMENT}"
+
+
+def summary(uid: str, found: Document) -> records.Job:
+    """The store's record of a job, from its document (v4 and v5)."""
+    head = found.head
+    spec = head.members.get("spec")
+    kind = head.text("job_type") or head.text("type")
+    if not kind and spec is not None and isinstance(spec.value, dict):
+        kind = str(spec.value.get("type", ""))
+    return records.Job(
+        uid=uid,
+        type=kind,
+        title=head.text("title"),
+        status=head.text("status"),
+        parents=head.texts("parents"),
+        workspaces=head.texts("workspace_uids"),
+    )
+
+
+def read(instance: Instance, project: Project, path: str) -> bytes:
+    """The live document. Raises FileNotFoundError if the store has none at this path."""
+    number = project.held.number
+    content = instance.store.read(lambda view: view.document(number, path))
+    if content is None:
+        raise FileNotFoundError(2, path)
+    return content
+
+
+def head(instance: Instance, project: Project, path: str) -> records.DocumentHead | None:
+    """What is known of the live document; None if the store has none at this path."""
+    number = project.held.number
+    return instance.store.read(lambda view: view.head(number, path))
+
+
+async def edit(instance: Instance, project: Project, path: str, content: bytes) -> None:
+    """Puts a user's new version of a document in the place of the old one.
+
+    Durable in the store on return, and exported if its status lets it. Raises Refusal EINVAL if it
+    is not valid or an identity key was changed, OSError if the store cannot keep it; the old
+    document stays then. An export that fails is tried again later, and loses nothing.
+    """
+    before = document.parse(read(instance, project, path), kind_of(path))
+    after = await in_thread(document.edited, content, before, path)
+    await put(instance, project, path, after)
+    await export_one(instance, project, path)
+
+
+async def put(instance: Instance, project: Project, path: str, after: Document) -> None:
+    """Stores a valid document of the project, and what follows from it."""
+    number = project.held.number
+
+    def work(change: Change) -> records.Project | None:
+        store_document(change, number, path, after, exported=False)
+        if after.kind is not Kind.PROJECT:
+            return None
+        record = change.project(number)
+        assert record is not None, "a held project has its record"
+        record = msgspec.structs.replace(record, title=after.head.text("title"))
+        change.put_project(record)
+        return record
+
+    record = await instance.store.write(work)
+    if record is not None:
+        instance.claims.put(record)
+        project.record = record
+
+
+def store_document(change: Change, number: int, path: str, found: Document, *, exported: bool) -> None:
+    """Stores a document, and of a job's its summary."""
+    change.put_document(number, path, found.encode(), mtime_ns=time.time_ns(), exported=exported)
+    if found.kind is Kind.JOB:
+        change.put_job(number, summary(path.partition("/")[0], found))
+
+
+def is_held_back(view: View, number: int, path: str) -> bool:
+    """Whether the status of its job keeps a document from being exported for now."""
+    if kind_of(path) is not Kind.JOB:
+        return False
+    found = view.job(number, path.partition("/")[0])
+    return found is not None and not job.is_exported(found.status)
+
+
+async def export_one(instance: Instance, project: Project, path: str) -> None:
+    """Exports one document if its status lets it; a failure is logged and left to the backlog."""
+    number = project.held.number
+    if instance.store.read(lambda view: is_held_back(view, number, path)):
+        return
+    try:
+        await _export(instance, project, path)
+    except OSError as error:
+        log.warning("export of %s of %s failed, will be tried again: %s", path, project.uid, error)
+
+
+async def export_all(instance: Instance, project: Project, *, held_back: bool = False) -> None:
+    """Exports every document that the backing directory does not hold as the store does.
+
+    With `held_back` also those that the status of their job holds back. Raises OSError.
+    """
+    number = project.held.number
+
+    def due(view: View) -> list[str]:
+        return [path for path in view.unexported(number) if held_back or not is_held_back(view, number, path)]
+
+    for path in instance.store.read(due):
+        await _export(instance, project, path)
+
+
+async def _export(instance: Instance, project: Project, path: str) -> None:
+    """Writes the document to the backing directory if it is not there already. Raises OSError.
+
+    One export of a project at a time: an old version must not come to lie over a newer one.
+    """
+    number = project.held.number
+
+    def look(view: View) -> tuple[records.DocumentHead, bytes] | None:
+        found, content = view.head(number, path), view.document(number, path)
+        if found is None or content is None or view.is_exported(number, path):
+            return None
+        return found, content
+
+    async with project.exporting:
+        due = instance.store.read(look)
+        if due is not None:
+            found, content = due
+            await in_thread(_write, project.directory, path, content)
+            await instance.store.write(lambda change: change.mark_exported(number, path, found))
+
+
+def _write(project: Descriptor, path: str, content: bytes) -> None:
+    parent, _, name = path.encode().rpartition(b"/")
+    directory = project.descend(parent)
+    export(directory, name, content, owner=owner_of(directory))
+
+
+async def work_off(instance: Instance) -> None:
+    """Exports what is outstanding in attached projects, for ever: a background task of the mount."""
+    while True:
+        for record in list(instance.claims.by_number.values()):
+            if record.state != "attached":
+                continue
+            number = record.number
+            if not instance.store.read(lambda view, number=number: view.unexported(number)):  # type: ignore[misc]
+                continue
+            try:
+                project = await instance.visit(record)
+                if project is not None and project.state == "attached" and not project.transition:
+                    await export_all(instance, project)
+            except OSError as error:
+                log.warning("exports of %s failed, will be tried again: %s", record.uid, error)
+        await trio.sleep(RETRY_SECONDS)

@@ -1,0 +1,259 @@
+"""The instance on this node: its store, its backing directory, and the projects it knows."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from csfs.backing import lockfile
+from csfs.backing.descriptor import Descriptor
+from csfs.backing.io import in_thread, inline
+from csfs.backing.syscalls import network_filesystem
+from csfs.domain import lock, names
+from csfs.domain.document import Value
+from csfs.domain.state import HELD, Verdict, judge
+from csfs.lifecycle.project import Project, Sight
+from csfs.store import records
+from csfs.store.store import Store, View
+
+FRESH_SECONDS = 1.0
+"""How long a look at a directory on the backing filesystem is believed."""
+
+_DOCUMENT = names.PROJECT_DOCUMENT.encode()
+
+
+@dataclass
+class Claims:
+    """The store's project records, findable by what is seen of a directory."""
+
+    by_number: dict[int, records.Project] = field(default_factory=dict)
+    _by_lock: dict[str, int] = field(default_factory=dict)
+    _by_inode: dict[int, int] = field(default_factory=dict)
+
+    def put(self, record: records.Project) -> None:
+        self.drop(record.number)
+        self.by_number[record.number] = record
+        self._by_lock[record.lock_id] = record.number
+        if record.state != "detached":
+            self._by_inode[record.inode] = record.number
+
+    def drop(self, number: int) -> None:
+        before = self.by_number.pop(number, None)
+        if before is not None:
+            self._by_lock.pop(before.lock_id, None)
+            if self._by_inode.get(before.inode) == number:
+                del self._by_inode[before.inode]
+
+    def by_lock(self, lock_id: str) -> records.Project | None:
+        number = self._by_lock.get(lock_id)
+        return None if number is None else self.by_number[number]
+
+    def by_inode(self, inode: int) -> records.Project | None:
+        """The project held in the directory with this inode."""
+        number = self._by_inode.get(inode)
+        return None if number is None else self.by_number[number]
+
+    def below(self, path: bytes) -> list[records.Project]:
+        """The held projects in a container directory, at any depth."""
+        prefix = path + b"/"
+        return [
+            record
+            for record in self.by_number.values()
+            if record.state != "detached" and record.path.startswith(prefix)
+        ]
+
+
+class Instance:
+    """One logical owner of projects, on one node.
+
+    `changed` is called, in the event loop, after a project has taken another state: the mount drops
+    what it derived from the old one. `writers` tells who has files of a project open for writing.
+    """
+
+    def __init__(self, store: Store, backing: Descriptor, mountpoint: str) -> None:
+        self.store = store
+        self.backing = backing
+        self.mountpoint = mountpoint
+        self.network = network_filesystem(backing.fd) is not None
+        self.identity = store.read(View.instance)
+        self.claims = Claims()
+        for record in store.read(View.projects):
+            self.claims.put(record)
+        self.projects: dict[int, Project] = {}
+        self.changed: Callable[[Project], None] = lambda project: None
+        self.writers: Callable[[Project], list[str]] = lambda project: []
+        self.io = in_thread if self.network else inline
+
+    # -- recognising ------------------------------------------------------------------------------
+
+    def look(self, directory: Descriptor) -> Sight:
+        """What lies in a directory on the backing filesystem. Blocking. Raises OSError."""
+        signature = lockfile.signature(directory)
+        found = None
+        if signature is not None or self.network:
+            found = lockfile.read(directory, network=self.network)
+        return Sight(signature, found, directory.exists(_DOCUMENT))
+
+    def glance(self, directory: Descriptor, before: Sight) -> Sight:
+        """The same as `look`, but reads a lock that has not changed no second time."""
+        signature = lockfile.signature(directory)
+        if signature is None or signature != before.signature:
+            return self.look(directory)
+        return Sight(signature, before.lock, directory.exists(_DOCUMENT))
+
+    def judge(self, sight: Sight, inode: int, path: bytes) -> tuple[Verdict, records.Project | None]:
+        """What the directory is for this instance, and the record that makes it so."""
+        claim = None
+        if isinstance(sight.lock, lock.Lock):
+            claim = self.claims.by_lock(sight.lock.lock_id)
+        if claim is None:
+            claim = self.claims.by_inode(inode)
+        verdict = judge(
+            lock=sight.lock,
+            has_project_document=sight.has_project_document,
+            inode=inode,
+            path=path,
+            instance_uuid=self.identity.uuid,
+            claim=claim,
+        )
+        return verdict, claim
+
+    def settle(self, directory: Descriptor, path: bytes, sight: Sight) -> Project | None:
+        """Takes note of what was seen of a directory: its project, or None if it is plain."""
+        project = self.projects.get(directory.inode)
+        verdict, claim = self.judge(sight, directory.inode, path)
+        if project is None:
+            if sight.lock is None and not sight.has_project_document and claim is None:
+                return None
+            project = Project(directory, path, sight, verdict)
+            self.projects[directory.inode] = project
+            self._adopt(project, verdict, claim)
+            self.changed(project)
+        else:
+            project.path = path
+            project.sight = sight
+            if verdict != project.verdict:
+                self._adopt(project, verdict, claim)
+        project.fresh_until = time.monotonic() + FRESH_SECONDS
+        if sight.lock is None and not sight.has_project_document and project.record is None:
+            del self.projects[directory.inode]
+            return None
+        return project
+
+    def _adopt(self, project: Project, verdict: Verdict, claim: records.Project | None) -> None:
+        changed = project.verdict.state is not verdict.state
+        project.verdict = verdict
+        owned = verdict.state in HELD or verdict.state == "lost"
+        project.record = claim if owned else None
+        if project.record is not None and not project.jobs:
+            number = project.record.number
+            project.jobs = self.store.read(lambda view: view.job_uids(number))
+        elif project.record is None:
+            project.jobs = set()
+        if changed:
+            self.changed(project)
+
+    def enter(self, project: Project, record: records.Project | None, sight: Sight) -> None:
+        """Puts a project into the state that follows from an action that has just been committed."""
+        if record is not None:
+            self.claims.put(record)
+        project.sight = sight
+        verdict, claim = self.judge(sight, project.inode, project.path)
+        project.jobs = set()
+        self._adopt(project, verdict, claim)
+        project.fresh_until = time.monotonic() + FRESH_SECONDS
+
+    async def visit(self, record: records.Project) -> Project | None:
+        """The project of a record, where the record says it is; None if it is not there.
+
+        Raises OSError.
+        """
+
+        def find() -> tuple[Descriptor, Sight]:
+            directory = self.backing.descend(record.path)
+            return directory, self.look(directory)
+
+        try:
+            directory, sight = await in_thread(find)
+        except FileNotFoundError:
+            return None
+        return self.settle(directory, record.path, sight)
+
+    # -- what an action writes --------------------------------------------------------------------
+
+    def new_lock(
+        self,
+        directory: Descriptor,
+        path: bytes,
+        *,
+        lock_id: str,
+        project_uuid: str,
+        number: int,
+        epoch: int,
+        archived: bool = False,
+    ) -> bytes:
+        """The bytes of a lock by which this instance holds `directory`."""
+        return lock.Lock(
+            lock_id=lock_id,
+            instance_uuid=self.identity.uuid,
+            instance_name=self.identity.name,
+            project_uuid=project_uuid,
+            project_uid=names.project_uid(number),
+            state="archived" if archived else "attached",
+            epoch=epoch,
+            inode=directory.inode,
+            path=path.decode(errors="backslashreplace"),
+            host=socket.gethostname(),
+            since=timestamp(),
+        ).encode()
+
+    def relocked(
+        self, record: records.Project, directory: Descriptor, path: bytes, *, archived: bool
+    ) -> records.Project:
+        """The record with its lock written anew for this state and place; opaque bytes stay."""
+        content = record.lock_content
+        if isinstance(lock.parse(content), lock.Lock):
+            content = self.new_lock(
+                directory,
+                path,
+                lock_id=record.lock_id,
+                project_uuid=record.uuid,
+                number=record.number,
+                epoch=record.epoch,
+                archived=archived,
+            )
+        return msgspec.structs.replace(
+            record,
+            state="archived" if archived else "attached",
+            path=path,
+            inode=directory.inode,
+            lock_content=content,
+            since=timestamp(),
+        )
+
+    def identity_values(self, record: records.Project) -> dict[str, Value]:
+        """The identity keys of the project's project.json."""
+        return {
+            "uid": record.uid,
+            "uid_num": record.number,
+            "project_dir": os.path.join(self.mountpoint, os.fsdecode(record.path))
+            .encode(errors="backslashreplace")
+            .decode(),
+            "archived": record.state == "archived",
+            "detached": record.state == "detached",
+        }
+
+
+def owner_of(directory: Descriptor) -> tuple[int, int]:
+    """Uid and gid for files that csfs makes in a directory: those of the directory."""
+    found = os.fstat(directory.fd)
+    return found.st_uid, found.st_gid
+
+
+def timestamp() -> str:
+    """Now, ISO 8601 in UTC, as MongoDB's extended JSON has it: `2026-05-15T10:00:00.000Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

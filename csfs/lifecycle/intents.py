@@ -1,0 +1,117 @@
+"""The intent journal: what makes each action whole although the daemon may die at any step.
+
+An action writes its intent (the record before, the record after) to the store before its first step
+on the backing directory, and drops it in the transaction that commits its outcome. What is still
+there at the next mount was cut short: the lock on the backing directory tells how far it came, and
+the action is finished or taken back.
+"""
+
+import logging
+
+import msgspec
+
+from csfs.backing import lockfile
+from csfs.backing.descriptor import Descriptor, read_file
+from csfs.backing.io import in_thread
+from csfs.domain import lock, names
+from csfs.lifecycle.instance import Instance, owner_of
+from csfs.store import records
+from csfs.store.records import Intent
+from csfs.store.store import Change, View
+
+log = logging.getLogger(__name__)
+
+
+async def declare(instance: Instance, *intents: Intent) -> None:
+    """Writes intents before the first step of their action; durable on return."""
+
+    def work(change: Change) -> None:
+        for intent in intents:
+            change.put_intent(intent)
+
+    await instance.store.write(work)
+
+
+async def withdraw(instance: Instance, number: int) -> None:
+    """Drops the intent of an action that was taken back."""
+    await instance.store.write(lambda change: change.drop_intent(number))
+
+
+def commit(change: Change, after: records.Project) -> None:
+    """Makes the outcome of an action the truth, and drops its intent, in one transaction."""
+    change.put_project(after)
+    if after.state != "archived":
+        change.drop_manifest(after.number)
+    change.drop_intent(after.number)
+
+
+async def settle(instance: Instance) -> None:
+    """Finishes or takes back every action that was cut short. Called once, before the mount serves.
+
+    Raises OSError if the backing directory cannot be read: nothing is decided then.
+    """
+    for intent in instance.store.read(View.intents):
+        outcome = await in_thread(_settle_on_backing, instance, intent)
+        await instance.store.write(lambda change, i=intent, o=outcome: _conclude(change, i, o))  # type: ignore[misc]
+        if outcome is not None:
+            instance.claims.put(outcome)
+        log.warning(
+            "%s of %s was cut short and is now %s",
+            intent.action,
+            intent.after.uid,
+            "finished" if outcome == intent.after else "taken back",
+        )
+
+
+def _conclude(change: Change, intent: Intent, outcome: records.Project | None) -> None:
+    if outcome is None:
+        change.drop_intent(intent.after.number)
+        return
+    commit(change, outcome)
+    if outcome.state != "detached":
+        for name in names.PROJECT_DOCUMENTS:
+            change.mark_unexported(outcome.number, name)
+
+
+def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:
+    """Makes the backing directory agree with one of the two records, and says with which."""
+    before, after = intent.before, intent.after
+    if before is None:
+        directory = _find(instance, after)
+        if directory is not None and _lock(directory) == after.lock_content:
+            lockfile.release(directory, after.lock_content)
+        return None
+    if intent.action == "detach":
+        directory = _find(instance, before)
+        kept = directory is not None and _lock(directory) == before.lock_content
+        return before if kept else after
+    directory = _find(instance, after)
+    if directory is not None:
+        found = _lock(directory)
+        if intent.action == "move" and found == before.lock_content:
+            lockfile.replace(directory, before.lock_content, after.lock_content, owner=owner_of(directory))
+            return after
+        if found == after.lock_content:
+            return after
+    return before
+
+
+def _find(instance: Instance, record: records.Project) -> Descriptor | None:
+    """The directory of a record, if it is still that one."""
+    try:
+        directory = instance.backing.descend(record.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return directory if directory.inode == record.inode else None
+
+
+def _lock(directory: Descriptor) -> bytes | None:
+    try:
+        return read_file(directory, names.LOCK.encode(), lock.MAX_BYTES)
+    except FileNotFoundError:
+        return None
+
+
+def as_detached(record: records.Project, since: str) -> records.Project:
+    """The record that the store keeps of a project that was detached."""
+    return msgspec.structs.replace(record, state="detached", since=since)

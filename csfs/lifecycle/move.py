@@ -1,0 +1,97 @@
+"""Move and rename: one rename(2), the store follows (`mv`)."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from csfs.backing import contents
+from csfs.backing.descriptor import Descriptor
+from csfs.backing.io import in_thread
+from csfs.domain import lock
+from csfs.domain.state import State
+from csfs.lifecycle import documents, intents
+from csfs.lifecycle.detach import rewrite_project_document
+from csfs.lifecycle.held_lock import relock
+from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.project import Project, Sight
+from csfs.lifecycle.quiescence import refuse_active_jobs, refuse_unless_quiescent
+from csfs.store import records
+
+
+async def projects_within(instance: Instance, container: Descriptor, path: bytes) -> list[Project]:
+    """Every project below a container directory; walks the containers in it. Raises OSError."""
+
+    def walk() -> list[tuple[Descriptor, bytes, Sight]]:
+        return [
+            (directory, path + b"/" + below, instance.look(directory))
+            for below, directory in contents.projects_below(container)
+        ]
+
+    seen = [instance.settle(*found) for found in await in_thread(walk)]
+    return [project for project in seen if project is not None]
+
+
+async def move(
+    instance: Instance,
+    projects: Sequence[Project],
+    old: bytes,
+    new: bytes,
+    rename: Callable[[], Awaitable[None]],
+) -> None:
+    """Renames a directory from the path `old` to `new`, and all projects at or below it with it.
+
+    `rename` does it on the backing directory. Nothing is rewritten but the locks and the
+    `project_dir` of the projects. Raises Refusal EBUSY unless each is quiescent, EPERM for one of
+    another instance, or what `rename` raises.
+    """
+    for project in projects:
+        if project.state in (State.FOREIGN, State.LOST):
+            project.refuse_leaving()
+        if project.state is State.ATTACHED:
+            refuse_active_jobs(instance, project)
+        refuse_unless_quiescent(instance, project)
+    held = [project for project in projects if project.record is not None]
+    before = [project.held for project in held]
+    after = [
+        instance.relocked(
+            record, project.directory, _moved(project.path, old, new), archived=record.state == "archived"
+        )
+        for project, record in zip(held, before, strict=True)
+    ]
+    for project in projects:
+        project.transition = "move"
+    try:
+        await intents.declare(
+            instance,
+            *(
+                records.Intent(action="move", before=was, after=will)
+                for was, will in zip(before, after, strict=True)
+            ),
+        )
+        try:
+            await rename()
+        except BaseException:
+            for record in before:
+                await intents.withdraw(instance, record.number)
+            raise
+        for project in projects:
+            project.path = _moved(project.path, old, new)
+        for project, was, will in zip(held, before, after, strict=True):
+            await _follow(instance, project, was, will)
+    finally:
+        for project in projects:
+            project.transition = ""
+    for project in held:
+        if project.state is State.ATTACHED:
+            await rewrite_project_document(instance, project, project.held)
+            await documents.export_all(instance, project)
+
+
+async def _follow(instance: Instance, project: Project, was: records.Project, will: records.Project) -> None:
+    if isinstance(lock.parse(was.lock_content), lock.Lock):
+        await relock(instance, project, was, will)
+    await instance.store.write(lambda change: intents.commit(change, will))
+    sight = await in_thread(instance.look, project.directory)
+    instance.enter(project, will, sight)
+
+
+def _moved(path: bytes, old: bytes, new: bytes) -> bytes:
+    return new + path[len(old) :]

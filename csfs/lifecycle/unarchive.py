@@ -1,0 +1,69 @@
+"""Unarchive: an archived project becomes writable again, here or at a new place (`chmod u+w`)."""
+
+from csfs.backing import manifest
+from csfs.backing.descriptor import Descriptor
+from csfs.backing.io import in_thread
+from csfs.domain import lock, refusals
+from csfs.domain.manifest import Page
+from csfs.lifecycle import documents, intents
+from csfs.lifecycle.detach import rewrite_project_document
+from csfs.lifecycle.held_lock import relock
+from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.project import Project
+from csfs.lifecycle.quiescence import transition
+from csfs.store import records
+
+
+async def returning(instance: Instance, project: Project) -> records.Project | None:
+    """The archived project whose restored or moved copy this directory is, if that can return here.
+
+    A copy next to the original is only a copy: it returns once the archived directory is gone from
+    its place. Raises OSError.
+    """
+    found = project.sight.lock
+    if not project.verdict.inert or not isinstance(found, lock.Lock):
+        return None
+    record = instance.claims.by_lock(found.lock_id)
+    if record is None or record.state != "archived" or found.encode() != record.lock_content:
+        return None
+    try:
+        original = await in_thread(instance.backing.descend, record.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return record
+    return record if original.inode != record.inode else None
+
+
+async def unarchive(
+    instance: Instance,
+    project: Project,
+    record: records.Project,
+    *,
+    accept_changes: bool = False,
+) -> None:
+    """Makes the archived project of `record` live again in the directory of `project`.
+
+    Raises Refusal EIO, naming the files, if something of its manifest is missing or changed and
+    `accept_changes` is not set; EBUSY unless quiescent; OSError.
+    """
+    with transition(instance, project, "unarchive"):
+        if not accept_changes:
+            pages = instance.store.read(lambda view: list(view.manifest(record.number)))
+            found = await in_thread(_differences, project.directory, pages)
+            if found:
+                raise refusals.incomplete(found)
+        after = instance.relocked(record, project.directory, project.path, archived=False)
+        await intents.declare(instance, records.Intent(action="unarchive", before=record, after=after))
+        try:
+            await relock(instance, project, record, after)
+        except BaseException:
+            await intents.withdraw(instance, record.number)
+            raise
+        await instance.store.write(lambda change: intents.commit(change, after))
+        sight = await in_thread(instance.look, project.directory)
+        instance.enter(project, after, sight)
+    await rewrite_project_document(instance, project, after)
+    await documents.export_all(instance, project)
+
+
+def _differences(directory: Descriptor, pages: list[Page]) -> list[str]:
+    return list(manifest.differences(directory, pages))

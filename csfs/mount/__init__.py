@@ -1,0 +1,1 @@
+"""The filesystem: requests come in at `operations`, find their node, and the node answers."""

@@ -1,0 +1,184 @@
+"""The life of a mount: from the options of `csfs mount` to the closed store."""
+
+import fcntl
+import logging
+import os
+import re
+import resource
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pyfuse3
+import trio
+
+from csfs.backing.descriptor import Descriptor
+from csfs.lifecycle import documents, intents
+from csfs.lifecycle.instance import Instance
+from csfs.mount import event_loop
+from csfs.mount.mount import Mount
+from csfs.mount.operations import Operations
+from csfs.store.store import Store, UnknownFormat
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_DESCRIPTOR_SHARE = 4
+"""Of all descriptors a process may have, one in this many is for directories; the rest is for handles."""
+
+
+class CannotMount(Exception):
+    """The mount did not come about; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """What `csfs mount` was told, paths absolute."""
+
+    backing: str
+    mountpoint: str
+    instance: str
+    state: Path
+    fuse: frozenset[str] = field(default_factory=frozenset)
+    """Options of -o, for the kernel and libfuse."""
+
+    @property
+    def directory(self) -> Path:
+        """Of the instance, in the state directory."""
+        return self.state / self.instance
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "csfs.log"
+
+
+class Holder(msgspec.Struct):
+    """Who has an instance mounted; lies in the file that is locked for as long."""
+
+    pid: int
+    mountpoint: str
+    backing: str
+
+
+@contextmanager
+def holding(options: MountOptions) -> Iterator[None]:
+    """Makes this process the only one that has the instance mounted. Raises CannotMount."""
+    if not _NAME.match(options.instance):
+        raise CannotMount(
+            f"{options.instance!r} is no name for an instance: use letters, digits, '.', '_' and '-'"
+        )
+    try:
+        options.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(options.directory / "mounted", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotMount(
+            f"the state directory {options.directory} cannot be used: {error.strerror};"
+            " choose another with --state"
+        ) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotMount(_held_by(fd, options.instance)) from error
+        os.ftruncate(fd, 0)
+        holder = Holder(os.getpid(), options.mountpoint, options.backing)
+        os.pwrite(fd, msgspec.json.encode(holder), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _held_by(fd: int, name: str) -> str:
+    try:
+        holder = msgspec.json.decode(os.pread(fd, 1 << 16, 0), type=Holder)
+    except msgspec.DecodeError:
+        return f"the instance {name} is being mounted by another process; try again"
+    return (
+        f"the instance {name} is mounted at {holder.mountpoint} already (backing {holder.backing},"
+        f" process {holder.pid}): use that, or end it first: csfs umount {holder.mountpoint}"
+    )
+
+
+def serve(options: MountOptions, ready: Callable[[], None]) -> None:
+    """Mounts and answers requests until it is unmounted, or told to end by SIGTERM or SIGINT.
+
+    `ready` is called once requests are answered. Raises CannotMount if it does not come so far.
+    """
+    os.umask(0)
+    limit = _raise_descriptor_limit()
+    with holding(options):
+        try:
+            store = Store.open(options.directory / "store", options.instance)
+        except (OSError, UnknownFormat) as error:
+            raise CannotMount(f"{options.directory}: {error}") from error
+        try:
+            trio.run(_run, options, store, limit // _DESCRIPTOR_SHARE, ready)
+        except* CannotMount as group:
+            raise group.exceptions[0] from None
+        finally:
+            store.close()
+
+
+def _raise_descriptor_limit() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20
+
+
+async def _run(options: MountOptions, store: Store, descriptors: int, ready: Callable[[], None]) -> None:
+    try:
+        backing = Descriptor.root(options.backing)
+    except OSError as error:
+        raise CannotMount(f"{options.backing} cannot be mounted: {error.strerror}") from error
+    _check_mountpoint(options.mountpoint)
+    instance = Instance(store, backing, options.mountpoint)
+    try:
+        await intents.settle(instance)
+    except OSError as error:
+        raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
+    mount = Mount(instance, options.backing, descriptors=descriptors)
+    event_loop.install()
+    try:
+        pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options))
+    except RuntimeError as error:
+        raise CannotMount(
+            f"{options.mountpoint} cannot be mounted on: is fuse3 installed, /dev/fuse accessible, and"
+            " the directory yours?"
+        ) from error
+    log.info("%s is mounted on %s for instance %s", options.backing, options.mountpoint, options.instance)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(documents.work_off, instance)
+            nursery.start_soon(_end_on_signal)
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+        log.info("%s is unmounted", options.mountpoint)
+
+
+def _check_mountpoint(path: str) -> None:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise CannotMount(f"{path} cannot be mounted on: {error.strerror}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise CannotMount(f"{path} cannot be mounted on: it is not a directory")
+
+
+def _fuse_options(options: MountOptions) -> set[str]:
+    source = options.backing.replace("\\", "\\\\").replace(",", "\\,")
+    chosen = {f"fsname={source}", "subtype=csfs", "default_permissions", *options.fuse}
+    if os.geteuid() == 0:
+        chosen.add("allow_other")
+    return chosen
+
+
+async def _end_on_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            pyfuse3.terminate()

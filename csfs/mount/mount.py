@@ -1,0 +1,128 @@
+"""One mount: what its nodes share, and how it is found out what an inode is at the moment."""
+
+import os
+import time
+from collections import Counter
+
+import msgspec
+from pyfuse3 import EntryAttributes
+
+from csfs import __version__
+from csfs.lifecycle import processes
+from csfs.lifecycle.instance import Instance, timestamp
+from csfs.lifecycle.project import Project
+from csfs.mount.handles import Handles
+from csfs.mount.nodes.base import Node
+from csfs.mount.nodes.container import RootContainer
+from csfs.mount.nodes.control import ControlDirectory
+from csfs.mount.nodes.directory import Directory
+from csfs.mount.nodes.lock import PendingLock
+from csfs.mount.refusal_log import RefusalLog
+from csfs.mount.sweep import SweepGuard
+from csfs.mount.tree import Inode, Tree
+
+
+class Mount:
+    """The instance, the tree and what is open in it.
+
+    What a node is follows from where it lies, and from the state of the project around it. It is
+    worked out from the top down and kept until something that it was derived from changes: then the
+    tree's epoch grows, or the look at the backing directory that it rests on is too old.
+    """
+
+    def __init__(self, instance: Instance, backing: str, *, descriptors: int) -> None:
+        self.instance = instance
+        self.backing = backing
+        """The path of the backing directory, for people."""
+        self.since = timestamp()
+        self.tree = Tree(instance.backing, descriptors=descriptors)
+        self.handles = Handles()
+        self.guard = SweepGuard()
+        self.refusals = RefusalLog()
+        self.pending_locks: dict[int, PendingLock] = {}
+        """New cs.lock files that are still being written, by the id of their directory."""
+        self.control = ControlDirectory(self)
+        self._root = RootContainer(self, self.tree.root)
+        instance.changed = self._project_changed
+        instance.writers = self._writers
+
+    def node(self, id: int) -> Node | None:
+        """The node of an inode if that is known and still valid; otherwise `recognise` is asked."""
+        inode = self.tree.inodes[id]
+        node = inode.node
+        if (
+            node is not None
+            and inode.epoch == self.tree.epoch
+            and node.standing.fresh_until > time.monotonic()
+        ):
+            return node
+        return None
+
+    async def recognise(self, inode: Inode) -> Node:
+        """Works out what an inode is now, and everything above it that is no longer certain.
+
+        Raises OSError if the backing directory cannot be looked at, ESTALE for what is gone.
+        """
+        now = time.monotonic()
+        chain = [inode]
+        while (parent := chain[-1].parent) is not None:
+            node = parent.node
+            if node is not None and parent.epoch == self.tree.epoch and node.standing.fresh_until > now:
+                break
+            chain.append(parent)
+        found: Node | None = None
+        for at in reversed(chain):
+            above = at.parent
+            if above is None:
+                found = await self._root.identify_root()
+            else:
+                assert isinstance(above.node, Directory), "what lies in it makes it a directory"
+                found = await above.node.identify(at)
+            at.node = found
+            at.epoch = self.tree.epoch
+        assert found is not None
+        return found
+
+    async def lookup_again(self, directory: Inode, name: bytes) -> EntryAttributes:
+        """Looks a name up in a directory that an action has just made into something else."""
+        return await (await self.directory(directory.id)).lookup(name)
+
+    async def directory(self, id: int) -> Directory:
+        node = self.node(id) or await self.recognise(self.tree.inodes[id])
+        assert isinstance(node, Directory), "the kernel asks this of directories only"
+        return node
+
+    def status(self) -> bytes:
+        """What `.csfs/status.json` shows."""
+        instance = self.instance
+        states = Counter(record.state for record in instance.claims.by_number.values())
+        status = {
+            "mountpoint": instance.mountpoint,
+            "backing": self.backing,
+            "instance": instance.identity.name,
+            "instance_uuid": instance.identity.uuid,
+            "pid": os.getpid(),
+            "state": "ready",
+            "version": __version__,
+            "since": self.since,
+            "projects": states,
+            "store_bytes": instance.store.size(),
+            "open_files": len(self.handles.files),
+            "known_inodes": len(self.tree.inodes),
+            "refusals": len(self.refusals.entries),
+        }
+        return msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n"
+
+    def _project_changed(self, project: Project) -> None:
+        self.tree.epoch += 1
+
+    def _writers(self, project: Project) -> list[str]:
+        found = []
+        for handle in self.handles.writers():
+            at: Inode | None = handle.inode
+            while at is not None and at.number != project.inode:
+                at = at.parent
+            if at is not None:
+                path = handle.inode.path().decode(errors="backslashreplace")
+                found.append(f"{path} is open in {processes.describe(handle.context.pid)}")
+        return sorted(found)

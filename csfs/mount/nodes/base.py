@@ -1,0 +1,246 @@
+"""What all nodes have in common, and what those on the backing filesystem do with their attributes."""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
+
+from csfs.backing.descriptor import Descriptor
+from csfs.domain import refusals
+from csfs.lifecycle.project import Project
+from csfs.mount import attributes
+from csfs.mount.tree import Inode
+
+if TYPE_CHECKING:
+    from csfs.mount.handles import FileHandle
+    from csfs.mount.mount import Mount
+
+VIRTUAL_ATTRIBUTES = b"user.csfs."
+"""The extended attributes that csfs answers itself."""
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+
+
+class Standing(Protocol):
+    """What a node was derived from: valid until that is to be looked at again."""
+
+    fresh_until: float
+
+
+@dataclass
+class Plain:
+    """The standing of what belongs to no project: that is looked at again after a while."""
+
+    fresh_until: float
+
+
+class Always:
+    """The standing of what csfs makes itself."""
+
+    fresh_until = float("inf")
+
+
+class Node:
+    """A file of some kind. What a kind does not do is refused as the kernel expects it."""
+
+    __slots__ = ("mount", "inode", "standing", "project")
+
+    def __init__(self, mount: "Mount", inode: Inode, standing: Standing, project: Project | None) -> None:
+        self.mount = mount
+        self.inode = inode
+        self.standing = standing
+        self.project = project
+        """The project it lies in, whatever its state; None in a container."""
+
+    def refuse_change(self) -> None:
+        """Passes if the file may be changed, as far as its project is concerned."""
+        if self.project is not None:
+            self.project.refuse_change()
+
+    async def getattr(self) -> EntryAttributes:
+        raise NotImplementedError
+
+    async def setattr(
+        self,
+        wanted: EntryAttributes,
+        fields: SetattrFields,
+        handle: "FileHandle | None",
+        context: RequestContext,
+    ) -> EntryAttributes:
+        raise NotImplementedError
+
+    async def open(self, flags: int, context: RequestContext) -> FileInfo:
+        raise OSError(errno.ENOSYS, "cannot be opened")
+
+    async def readlink(self) -> bytes:
+        raise OSError(errno.EINVAL, "not a symlink")
+
+    async def getxattr(self, name: bytes) -> bytes:
+        raise OSError(errno.ENODATA, "no such attribute")
+
+    async def listxattr(self) -> list[bytes]:
+        return []
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        raise refusals.unknown_attribute(os.fsdecode(name))
+
+    async def removexattr(self, name: bytes) -> None:
+        raise refusals.unknown_attribute(os.fsdecode(name))
+
+
+class BackingNode(Node):
+    """A file on the backing filesystem: found by (directory, name), or by a handle once unlinked."""
+
+    __slots__ = ()
+
+    def place(self) -> tuple[Descriptor, bytes]:
+        """Where the file lies. Raises OSError ENOENT for what was removed."""
+        parent = self.inode.parent
+        if parent is None or self.inode.removed:
+            raise OSError(errno.ENOENT, "it was removed")
+        return self.mount.tree.descriptor(parent), self.inode.name
+
+    async def stat(self) -> os.stat_result:
+        if self.inode.open_fds:
+            return await self.mount.instance.io(os.fstat, self.inode.open_fds[0])
+        directory, name = self.place()
+        return await self.mount.instance.io(directory.stat, name)
+
+    async def getattr(self) -> EntryAttributes:
+        return attributes.of_file(await self.stat(), self.inode)
+
+    async def setattr(
+        self,
+        wanted: EntryAttributes,
+        fields: SetattrFields,
+        handle: "FileHandle | None",
+        context: RequestContext,
+    ) -> EntryAttributes:
+        self.refuse_change()
+        await self.mount.instance.io(self._apply, wanted, fields)
+        return await self.getattr()
+
+    def _apply(self, wanted: EntryAttributes, fields: SetattrFields) -> None:
+        """Sets what is asked for, on the open file if there is one, else by its place."""
+        if self.inode.open_fds and self.inode.removed:
+            apply_to_descriptor(self.inode.open_fds[0], wanted, fields)
+            return
+        directory, name = self.place()
+        apply_by_name(directory, name, wanted, fields)
+
+    async def readlink(self) -> bytes:
+        directory, name = self.place()
+        return await self.mount.instance.io(_readlink, directory, name)
+
+    def xattr_path(self) -> bytes:
+        """A path for the calls on extended attributes, which take no directory descriptor."""
+        if self.inode.open_fds and self.inode.removed:
+            return b"/proc/self/fd/%d" % self.inode.open_fds[0]
+        directory, name = self.place()
+        return directory.path(name)
+
+    def _follow(self) -> bool:
+        return bool(self.inode.open_fds and self.inode.removed)
+
+    async def getxattr(self, name: bytes) -> bytes:
+        if name.startswith(VIRTUAL_ATTRIBUTES):
+            raise OSError(errno.ENODATA, "no such attribute")
+        path, follow = self.xattr_path(), self._follow()
+        return await self.mount.instance.io(lambda: os.getxattr(path, name, follow_symlinks=follow))
+
+    async def listxattr(self) -> list[bytes]:
+        path, follow = self.xattr_path(), self._follow()
+        found = await self.mount.instance.io(lambda: os.listxattr(path, follow_symlinks=follow))
+        names = (os.fsencode(name) for name in found)
+        return [name for name in names if not name.startswith(VIRTUAL_ATTRIBUTES)]
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        if name.startswith(VIRTUAL_ATTRIBUTES):
+            raise refusals.unknown_attribute(os.fsdecode(name))
+        self.refuse_change()
+        path, follow = self.xattr_path(), self._follow()
+        await self.mount.instance.io(lambda: os.setxattr(path, name, value, follow_symlinks=follow))
+
+    async def removexattr(self, name: bytes) -> None:
+        if name.startswith(VIRTUAL_ATTRIBUTES):
+            raise refusals.unknown_attribute(os.fsdecode(name))
+        self.refuse_change()
+        path, follow = self.xattr_path(), self._follow()
+        await self.mount.instance.io(lambda: os.removexattr(path, name, follow_symlinks=follow))
+
+
+def _readlink(directory: Descriptor, name: bytes) -> bytes:
+    return os.readlink(name, dir_fd=directory.fd)
+
+
+def apply_by_name(directory: Descriptor, name: bytes, wanted: EntryAttributes, fields: SetattrFields) -> None:
+    """Sets size, owner, mode and times of a file, never through a symlink. Raises OSError."""
+    if fields.update_size:
+        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
+        try:
+            os.ftruncate(fd, wanted.st_size)
+        finally:
+            os.close(fd)
+    if fields.update_uid or fields.update_gid:
+        uid = wanted.st_uid if fields.update_uid else -1
+        gid = wanted.st_gid if fields.update_gid else -1
+        os.chown(name, uid, gid, dir_fd=directory.fd, follow_symlinks=False)
+    if fields.update_mode:
+        chmod(directory, name, stat.S_IMODE(wanted.st_mode))
+    if fields.update_atime or fields.update_mtime:
+        times = _times(directory.stat(name), wanted, fields)
+        os.utime(name, ns=times, dir_fd=directory.fd, follow_symlinks=False)
+
+
+def apply_to_descriptor(fd: int, wanted: EntryAttributes, fields: SetattrFields) -> None:
+    """The same for a file that has no name any more. Raises OSError."""
+    if fields.update_size:
+        os.ftruncate(fd, wanted.st_size)
+    if fields.update_uid or fields.update_gid:
+        uid = wanted.st_uid if fields.update_uid else -1
+        gid = wanted.st_gid if fields.update_gid else -1
+        os.fchown(fd, uid, gid)
+    if fields.update_mode:
+        os.fchmod(fd, stat.S_IMODE(wanted.st_mode))
+    if fields.update_atime or fields.update_mtime:
+        os.utime(fd, ns=_times(os.fstat(fd), wanted, fields))
+
+
+def chmod(directory: Descriptor, name: bytes, mode: int) -> None:
+    """chmod(2) that follows no symlink, whatever is swapped into the name meanwhile."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.EOPNOTSUPP, "a symlink has no mode")
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _times(now: os.stat_result, wanted: EntryAttributes, fields: SetattrFields) -> tuple[int, int]:
+    return (
+        wanted.st_atime_ns if fields.update_atime else now.st_atime_ns,
+        wanted.st_mtime_ns if fields.update_mtime else now.st_mtime_ns,
+    )
+
+
+def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> None:
+    """Makes a new file the caller's. In a setgid directory it keeps that directory's group.
+
+    Only root's mount serves other users, and only root can give files away.
+    """
+    if os.geteuid() != 0:
+        return
+    inherits = os.fstat(directory.fd).st_mode & stat.S_ISGID
+    os.chown(
+        name,
+        context.uid,
+        -1 if inherits else context.gid,
+        dir_fd=directory.fd,
+        follow_symlinks=False,
+    )
+    if mode & _SET_ID and not stat.S_ISLNK(directory.stat(name).st_mode):
+        found = directory.stat(name)
+        os.chmod(directory.path(name), stat.S_IMODE(found.st_mode) | mode & _SET_ID)

@@ -1,0 +1,282 @@
+""".csfs at the root of the mount: what the instance knows, as files. Not listed, but always there.
+
+.csfs/status.json             this mount
+.csfs/refusals                the requests that were refused, one JSON object a line
+.csfs/projects/P7/            a project of the instance, wherever its directory is
+    record.json, directory    its record; a symlink to its directory
+    project.json, J1/job.json its documents
+"""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
+
+from csfs.domain import names, refusals
+from csfs.lifecycle.forget import forget
+from csfs.mount import attributes
+from csfs.mount.handles import DirectoryHandle, FileHandle
+from csfs.mount.nodes.base import Always, Node
+from csfs.mount.nodes.content import ContentFile
+from csfs.mount.nodes.directory import Directory
+from csfs.mount.tree import Inode
+from csfs.store import records
+
+if TYPE_CHECKING:
+    from csfs.mount.mount import Mount
+
+
+class VirtualDirectory(Directory):
+    """A directory that exists only on the mount."""
+
+    __slots__ = ()
+
+    def names_here(self) -> list[str]:
+        raise NotImplementedError
+
+    def node_here(self, name: str) -> Node | None:
+        raise NotImplementedError
+
+    def inode_here(self, name: str, *, is_directory: bool = False) -> Inode:
+        """The inode of what is called so in this directory; the same number each time."""
+        key = b".csfs:%d/" % self.inode.id + name.encode()
+        return self.mount.tree.virtual(self.inode, name.encode(), key, is_directory=is_directory)
+
+    def special(self, name: bytes) -> Node | None:
+        return self.node_here(os.fsdecode(name))
+
+    async def identify(self, child: Inode) -> Node:
+        found = self.node_here(os.fsdecode(child.name))
+        if found is None:
+            raise OSError(errno.ESTALE, "it is gone")
+        return found
+
+    async def getattr(self) -> EntryAttributes:
+        return _attributes(self.inode, stat.S_IFDIR | 0o755, nlink=2)
+
+    async def setattr(
+        self,
+        wanted: EntryAttributes,
+        fields: SetattrFields,
+        handle: FileHandle | None,
+        context: RequestContext,
+    ) -> EntryAttributes:
+        raise refusals.control()
+
+    async def lookup(self, name: bytes) -> EntryAttributes:
+        found = self.special(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        found.inode.lookups += 1
+        found.inode.node = found
+        return await found.getattr()
+
+    async def child(self, name: bytes) -> Node:
+        found = self.special(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return found
+
+    async def opendir(self, context: RequestContext) -> int:
+        return self.mount.handles.add_directory(DirectoryHandle(self.inode, context))
+
+    async def names(self) -> list[bytes]:
+        return [name.encode() for name in self.names_here()]
+
+    async def readdir(self, handle: DirectoryHandle, start: int, token: ReaddirToken) -> None:
+        if handle.names is None or start == 0:
+            handle.names = await self.names()
+        for index in range(start, len(handle.names)):
+            name = handle.names[index]
+            found = self.special(name)
+            if found is None:
+                continue
+            if not pyfuse3.readdir_reply(token, name, await found.getattr(), index + 1):
+                self.mount.tree.discard(found.inode)
+                return
+            found.inode.lookups += 1
+
+    async def create(
+        self, name: bytes, mode: int, flags: int, context: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        raise refusals.control()
+
+    async def _make(
+        self, name: bytes, context: RequestContext, mode: int, make: Callable[[int], None]
+    ) -> EntryAttributes:
+        raise refusals.control()
+
+    async def link(self, source: Node, name: bytes) -> EntryAttributes:
+        raise refusals.control()
+
+    async def unlink(self, name: bytes, context: RequestContext) -> None:
+        raise refusals.control()
+
+    async def rmdir(self, name: bytes, context: RequestContext) -> None:
+        raise refusals.control()
+
+    async def rename(
+        self, old: bytes, to: Directory, new: bytes, flags: int, context: RequestContext
+    ) -> None:
+        raise refusals.control()
+
+    async def listxattr(self) -> list[bytes]:
+        return []
+
+    async def getxattr(self, name: bytes) -> bytes:
+        raise OSError(errno.ENODATA, "no such attribute")
+
+
+class ControlDirectory(VirtualDirectory):
+    """.csfs itself."""
+
+    __slots__ = ()
+
+    def __init__(self, mount: "Mount") -> None:
+        name = names.CONTROL.encode()
+        inode = mount.tree.virtual(mount.tree.root, name, name, is_directory=True)
+        inode.lookups = 1
+        super().__init__(mount, inode, Always(), None)
+
+    def names_here(self) -> list[str]:
+        return ["projects", "refusals", "status.json"]
+
+    def node_here(self, name: str) -> Node | None:
+        if name == "projects":
+            return ProjectRecords(self.mount, self.inode_here(name, is_directory=True), Always(), None)
+        if name == "refusals":
+            return Report(self, name, self.mount.refusals.lines)
+        if name == "status.json":
+            return Report(self, name, self.mount.status)
+        return None
+
+
+class ProjectRecords(VirtualDirectory):
+    """.csfs/projects: every project of the instance, by its P-number."""
+
+    __slots__ = ()
+
+    def names_here(self) -> list[str]:
+        return [names.project_uid(number) for number in sorted(self.mount.instance.claims.by_number)]
+
+    def _record(self, name: str) -> records.Project | None:
+        number = names.project_number(name)
+        return None if number is None else self.mount.instance.claims.by_number.get(number)
+
+    def node_here(self, name: str) -> Node | None:
+        record = self._record(name)
+        if record is None:
+            return None
+        return ProjectRecord(self, self.inode_here(name, is_directory=True), record.number)
+
+    async def rmdir(self, name: bytes, context: RequestContext) -> None:
+        record = self._record(os.fsdecode(name))
+        if record is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        await forget(self.mount.instance, record)
+        self.mount.tree.epoch += 1
+
+
+class ProjectRecord(VirtualDirectory):
+    """.csfs/projects/P7: what the store holds of one project, and the job directories in it."""
+
+    __slots__ = ("number", "below")
+
+    def __init__(self, parent: VirtualDirectory, inode: Inode, number: int, below: str = "") -> None:
+        super().__init__(parent.mount, inode, Always(), None)
+        self.number = number
+        self.below = below
+        """The directory in the project that this one stands for, with a slash; empty for its root."""
+
+    def _paths(self) -> list[str]:
+        found = self.mount.instance.store.read(lambda view: list(view.paths(self.number)))
+        return [path[len(self.below) :] for path in found if path.startswith(self.below)]
+
+    def names_here(self) -> list[str]:
+        own = [] if self.below else ["record.json", "directory"]
+        return own + sorted({path.partition("/")[0] for path in self._paths()})
+
+    def node_here(self, name: str) -> Node | None:
+        record = self.mount.instance.claims.by_number.get(self.number)
+        if record is None:
+            return None
+        if not self.below and name == "record.json":
+            return Report(self, name, lambda: _readable(record))
+        if not self.below and name == "directory":
+            return DirectoryLink(self, name, record)
+        path = self.below + name
+        content = self.mount.instance.store.read(lambda view: view.document(self.number, path))
+        if content is not None:
+            return Report(self, name, lambda: content)
+        if not self.below and names.is_job(name):
+            inode = self.inode_here(name, is_directory=True)
+            return ProjectRecord(self, inode, self.number, name + "/")
+        return None
+
+    async def _forgettable(self) -> None:
+        record = self.mount.instance.claims.by_number.get(self.number)
+        if record is not None and record.state != "detached":
+            raise refusals.not_detached(record.uid, record.state)
+
+    async def unlink(self, name: bytes, context: RequestContext) -> None:
+        """A step of `rm -r` on a detached project: nothing goes before the whole does."""
+        await self._forgettable()
+
+    async def rmdir(self, name: bytes, context: RequestContext) -> None:
+        await self._forgettable()
+
+
+class Report(ContentFile):
+    """A file that is made when it is read."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, parent: VirtualDirectory, name: str, make: Callable[[], bytes]) -> None:
+        super().__init__(parent.mount, parent.inode_here(name), Always(), None)
+        self._make = make
+
+    def read(self) -> bytes:
+        return self._make()
+
+    async def getattr(self) -> EntryAttributes:
+        entry = _attributes(self.inode, stat.S_IFREG | 0o444, nlink=1)
+        entry.st_size = len(self.read())
+        return entry
+
+
+class DirectoryLink(Node):
+    """Where the directory of a project is, or was last."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, parent: VirtualDirectory, name: str, record: records.Project) -> None:
+        super().__init__(parent.mount, parent.inode_here(name), Always(), None)
+        self._record = record
+
+    async def readlink(self) -> bytes:
+        return b"../../../" + self._record.path
+
+    async def getattr(self) -> EntryAttributes:
+        return _attributes(self.inode, stat.S_IFLNK | 0o777, nlink=1)
+
+
+def _readable(record: records.Project) -> bytes:
+    shown = msgspec.structs.asdict(record)
+    shown["path"] = record.path.decode(errors="backslashreplace")
+    shown["lock_content"] = record.lock_content.decode(errors="backslashreplace")
+    return msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n"
+
+
+def _attributes(inode: Inode, mode: int, *, nlink: int) -> EntryAttributes:
+    entry = attributes.of_content(
+        inode, size=0, mtime_ns=time.time_ns(), mode=0, uid=os.geteuid(), gid=os.getegid()
+    )
+    entry.st_mode = mode
+    entry.st_nlink = nlink
+    return entry

@@ -1,0 +1,398 @@
+"""What every directory on the backing filesystem does; the kinds of directory add what is special."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
+
+from csfs.backing.descriptor import Descriptor, open_file, read_file
+from csfs.backing.syscalls import renameat2
+from csfs.domain import names, refusals
+from csfs.domain.document import MAX_BYTES
+from csfs.domain.lock import MAX_BYTES as MAX_LOCK_BYTES
+from csfs.domain.state import HELD, State
+from csfs.lifecycle.project import Project
+from csfs.mount import attributes
+from csfs.mount.handles import DataHandle, DirectoryHandle
+from csfs.mount.nodes.base import BackingNode, Node, give_to_caller
+from csfs.mount.nodes.data import DataFile, writes
+from csfs.mount.nodes.document import Document
+from csfs.mount.nodes.lock import PendingLock, claim_directory, is_copy
+from csfs.mount.tree import Inode
+
+_TEMPORARY = names.TEMPORARY_PREFIX.encode()
+_LOCK = names.LOCK.encode()
+_CONTROL = names.CONTROL.encode()
+_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
+
+
+class Directory(BackingNode):
+    """A directory; `project` is the one it lies in or is the root of."""
+
+    __slots__ = ()
+
+    # -- what the kinds of directory say of their own ---------------------------------------------
+
+    def special(self, name: bytes) -> Node | None:
+        """What csfs itself serves under a name in this directory; None for what lies there."""
+        if name == _CONTROL and self.inode.parent is None:
+            return self.mount.control
+        return None
+
+    async def identify(self, child: Inode) -> Node:
+        """The node of an inode in this directory."""
+        special = self.special(child.name)
+        if special is not None:
+            if special.inode is not child:
+                self.mount.tree.discard(special.inode)
+                special.inode = child
+            return special
+        if isinstance(child.node, PendingLock):
+            return child.node
+        if child.is_directory:
+            return self.subdirectory(child)
+        if isinstance(child.node, DataFile) and child.node.project is self.project:
+            return child.node
+        return DataFile(self.mount, child, self.standing, self.project)
+
+    def subdirectory(self, child: Inode) -> Node:
+        """The node of a directory in this one, where that is not looked at for itself."""
+        if type(child.node) is Interior and child.node.project is self.project:
+            return child.node
+        return Interior(self.mount, child, self.standing, self.project)
+
+    def takes_lock(self) -> bool:
+        """Whether a new cs.lock in this directory is a claim on it."""
+        return False
+
+    def touched(self, name: bytes) -> None:
+        """Told of every name that was made or removed here: some change what the directory is."""
+
+    def sweep_roots(self) -> list[int]:
+        """The directories that are guarded against sweeps and contain this one, or are this one."""
+        project = self.project
+        if project is None or project.state not in HELD:
+            return []
+        top, at = None, self.inode
+        while at.number != project.inode and at.parent is not None:
+            top, at = at, at.parent
+        if top is not None and os.fsdecode(top.name) in project.jobs:
+            return [project.inode, top.number]
+        return [project.inode]
+
+    def refuse_name(self, name: bytes) -> None:
+        """Passes if a file of this name may be made here by ordinary means."""
+        if name.startswith(_TEMPORARY) or (name == _CONTROL and self.inode.parent is None):
+            raise refusals.reserved_name(os.fsdecode(name))
+
+    def refuse_removal(self, name: bytes, context: RequestContext) -> None:
+        """Passes if a file or directory may be removed here; the guards of its project decide."""
+        project = self.project
+        if project is None or project.state is State.PLAIN:
+            return
+        root = project.inode
+        self.mount.guard.removing(root, context.pid)
+        if project.state is State.ARCHIVED and not project.transition:
+            if not self.mount.guard.is_sweeping(root, context.pid):
+                raise refusals.archive_leaves_whole(project.uid)
+            return
+        project.refuse_change()
+        if project.state is State.ATTACHED:
+            for guarded in self.sweep_roots():
+                if self.mount.guard.is_sweeping(guarded, context.pid):
+                    raise refusals.sweep(os.fsdecode(name))
+
+    # -- finding -------------------------------------------------------------------------------------
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.mount.tree.descriptor(self.inode)
+
+    async def stat(self) -> os.stat_result:
+        return await self.mount.instance.io(os.fstat, self.descriptor.fd)
+
+    def place(self) -> tuple[Descriptor, bytes]:
+        return self.descriptor, b"."
+
+    async def lookup(self, name: bytes) -> EntryAttributes:
+        special = self.special(name)
+        if special is not None:
+            entry = await special.getattr()
+            special.inode.lookups += 1
+            return entry
+        pending = self.mount.pending_locks.get(self.inode.id)
+        if pending is not None and name == _LOCK:
+            entry = await pending.getattr()
+            pending.inode.lookups += 1
+            return entry
+        if name.startswith(_TEMPORARY):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        found = await self.mount.instance.io(self.descriptor.stat, name)
+        return self._entered(name, found)
+
+    def _entered(self, name: bytes, found: os.stat_result) -> EntryAttributes:
+        """The answer that gives the kernel a reference to the inode of a file here."""
+        inode = self.mount.tree.see(self.inode, name, found)
+        inode.lookups += 1
+        return attributes.of_file(found, inode)
+
+    async def child(self, name: bytes) -> Node:
+        """The node under a name, for an action on it. Raises OSError."""
+        special = self.special(name)
+        if special is not None:
+            return special
+        found = await self.mount.instance.io(self.descriptor.stat, name)
+        inode = self.mount.tree.see(self.inode, name, found)
+        try:
+            return await self.mount.recognise(inode)
+        finally:
+            self.mount.tree.discard(inode)
+
+    # -- listing -------------------------------------------------------------------------------------
+
+    async def opendir(self, context: RequestContext) -> int:
+        handle = DirectoryHandle(self.inode, context)
+        handle.swept = self.mount.guard.opened(self.inode.number, self.sweep_roots(), context.pid)
+        return self.mount.handles.add_directory(handle)
+
+    async def names(self) -> list[bytes]:
+        """What is listed: csfs's own moments left out, cs.lock last."""
+        found = await self.mount.instance.io(self.descriptor.names)
+        listed = [name for name in found if not name.startswith(_TEMPORARY)]
+        if self.inode.parent is None and _CONTROL in listed:
+            listed.remove(_CONTROL)
+        if _LOCK in listed:
+            listed.remove(_LOCK)
+            listed.append(_LOCK)
+        return listed
+
+    async def readdir(self, handle: DirectoryHandle, start: int, token: ReaddirToken) -> None:
+        if handle.names is None or start == 0:
+            handle.names = await self.names()
+        descriptor = self.descriptor
+        io, see = self.mount.instance.io, self.mount.tree.see
+        for index in range(start, len(handle.names)):
+            name = handle.names[index]
+            special = self.special(name)
+            if special is not None:
+                inode, entry = special.inode, await special.getattr()
+            else:
+                try:
+                    found = await io(descriptor.stat, name)
+                except FileNotFoundError:
+                    continue
+                inode = see(self.inode, name, found)
+                entry = attributes.of_file(found, inode)
+            if not pyfuse3.readdir_reply(token, name, entry, index + 1):
+                self.mount.tree.discard(inode)
+                return
+            inode.lookups += 1
+
+    # -- making --------------------------------------------------------------------------------------
+
+    async def create(
+        self, name: bytes, mode: int, flags: int, context: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        self.refuse_change()
+        self.refuse_name(name)
+        directory = self.descriptor
+        if name == _LOCK and self.takes_lock():
+            return await PendingLock.begin(self, mode, context)
+        fd = await self.mount.instance.io(_create, directory, name, mode, flags, context)
+        entry = self._entered(name, os.fstat(fd))
+        inode = self.mount.tree.inodes[entry.st_ino]
+        number = self.mount.handles.add_file(DataHandle(inode, context, writes(flags), fd))
+        self.touched(name)
+        return FileInfo(fh=number, keep_cache=False), entry
+
+    async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
+        return await self._make(name, context, mode, lambda at: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at))
+
+    async def mknod(self, name: bytes, mode: int, rdev: int, context: RequestContext) -> EntryAttributes:
+        if name == _LOCK and self.takes_lock():
+            self.refuse_change()
+            await claim_directory(self, b"")
+            return await self.mount.lookup_again(self.inode, name)
+        return await self._make(name, context, mode, lambda at: os.mknod(name, mode, rdev, dir_fd=at))
+
+    async def symlink(self, name: bytes, target: bytes, context: RequestContext) -> EntryAttributes:
+        return await self._make(name, context, 0, lambda at: os.symlink(target, name, dir_fd=at))
+
+    async def _make(
+        self, name: bytes, context: RequestContext, mode: int, make: Callable[[int], None]
+    ) -> EntryAttributes:
+        self.refuse_change()
+        self.refuse_name(name)
+
+        def work(directory: Descriptor) -> os.stat_result:
+            make(directory.fd)
+            give_to_caller(directory, name, mode, context)
+            return directory.stat(name)
+
+        found = await self.mount.instance.io(work, self.descriptor)
+        self.touched(name)
+        return self._entered(name, found)
+
+    async def link(self, source: Node, name: bytes) -> EntryAttributes:
+        """Makes another name for a data file. Raises Refusal EXDEV across a project's boundary."""
+        self.refuse_change()
+        self.refuse_name(name)
+        if not isinstance(source, DataFile):
+            raise refusals.lock_stays() if source.inode.name == _LOCK else refusals.boundary()
+        source.refuse_change()
+        refuse_boundary(source.project, self.project)
+        if name == _LOCK and self.takes_lock():
+            raise refusals.lock_stays()
+        at, old = source.place()
+
+        def work(directory: Descriptor) -> os.stat_result:
+            os.link(old, name, src_dir_fd=at.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+            return directory.stat(name)
+
+        return self._entered(name, await self.mount.instance.io(work, self.descriptor))
+
+    # -- removing ------------------------------------------------------------------------------------
+
+    async def unlink(self, name: bytes, context: RequestContext) -> None:
+        self.refuse_removal(name, context)
+        await self._remove(name, os.unlink)
+
+    async def rmdir(self, name: bytes, context: RequestContext) -> None:
+        self.refuse_removal(name, context)
+        await self._remove(name, os.rmdir)
+
+    async def _remove(self, name: bytes, remove: Callable[..., None]) -> None:
+        def work(directory: Descriptor) -> os.stat_result:
+            found = directory.stat(name)
+            remove(name, dir_fd=directory.fd)
+            return found
+
+        found = await self.mount.instance.io(work, self.descriptor)
+        self.mount.tree.unlinked(self.inode, name, self.mount.tree.known(found))
+        self.touched(name)
+
+    # -- renaming ------------------------------------------------------------------------------------
+
+    async def rename(
+        self, old: bytes, to: "Directory", new: bytes, flags: int, context: RequestContext
+    ) -> None:
+        """Renames what lies under `old` here to `new` in `to`."""
+        self.refuse_change()
+        to.refuse_change()
+        to.refuse_name(new)
+        self.refuse_departure(old, context)
+        refuse_boundary(self.project, to.project)
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            to.refuse_departure(new, context)
+        served = to.special(new)
+        if isinstance(served, Document):
+            await self._rename_over(old, served, to, new, flags)
+        elif new == _LOCK and to.takes_lock():
+            await self._rename_to_lock(old, to, flags)
+        else:
+            await self.rename_files(old, to, new, flags)
+
+    async def _rename_over(
+        self, old: bytes, document: Document, to: "Directory", new: bytes, flags: int
+    ) -> None:
+        """Makes a file the new version of a document: validated, stored, exported; then it is gone."""
+        if flags & pyfuse3.RENAME_NOREPLACE:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        content = await self.mount.instance.io(read_file, self.descriptor, old, MAX_BYTES)
+        await document.edit(content)
+        inode = self.mount.tree.known(await self.mount.instance.io(self.descriptor.stat, old))
+        await self._remove(old, os.unlink)
+        if inode is not None:
+            inode.removed = False
+            self.mount.tree.place(inode, to.inode, new)
+
+    async def _rename_to_lock(self, old: bytes, to: "Directory", flags: int) -> None:
+        """A file becomes the cs.lock of a directory that nobody owns: a copy, or a claim."""
+        content = await self.mount.instance.io(read_file, self.descriptor, old, MAX_LOCK_BYTES)
+        if is_copy(to, content):
+            await self.rename_files(old, to, _LOCK, flags)
+            return
+        await claim_directory(to, content)
+        await self._remove(old, os.unlink)
+
+    def refuse_departure(self, name: bytes, context: RequestContext) -> None:
+        """Passes if what lies under a name here may be renamed to another."""
+
+    async def rename_files(self, old: bytes, to: "Directory", new: bytes, flags: int) -> None:
+        """The rename itself, and what the tree has to know of it. Raises OSError."""
+        source, target = self.descriptor, to.descriptor
+
+        def work() -> tuple[os.stat_result, os.stat_result | None]:
+            moved = source.stat(old)
+            try:
+                replaced = target.stat(new)
+            except FileNotFoundError:
+                replaced = None
+            if flags:
+                renameat2(source.fd, old, target.fd, new, flags)
+            else:
+                os.rename(old, new, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+            return moved, replaced
+
+        moved, replaced = await self.mount.instance.io(work)
+        self.renamed(old, to, new, moved, replaced, exchange=bool(flags & pyfuse3.RENAME_EXCHANGE))
+
+    def renamed(
+        self,
+        old: bytes,
+        to: "Directory",
+        new: bytes,
+        moved: os.stat_result,
+        replaced: os.stat_result | None,
+        *,
+        exchange: bool = False,
+    ) -> None:
+        """Notes in the tree that a rename was done."""
+        tree = self.mount.tree
+        inode = tree.known(moved)
+        other = tree.known(replaced) if replaced is not None else None
+        if other is inode and other is not None:
+            return
+        if exchange:
+            if other is not None:
+                tree.place(other, self.inode, old)
+        else:
+            tree.unlinked(to.inode, new, other)
+        if inode is not None:
+            tree.place(inode, to.inode, new)
+        self.touched(old)
+        to.touched(new)
+        if stat.S_ISDIR(moved.st_mode) or (replaced is not None and stat.S_ISDIR(replaced.st_mode)):
+            tree.epoch += 1
+
+
+class Interior(Directory):
+    """A directory somewhere in a project, with nothing special in it."""
+
+    __slots__ = ()
+
+
+def refuse_boundary(one: Project | None, other: Project | None) -> None:
+    """Passes unless the boundary of a held project lies between two places; otherwise EXDEV."""
+    if one is not other and any(p is not None and not p.is_free for p in (one, other)):
+        raise refusals.boundary()
+
+
+def _create(directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext) -> int:
+    kept = flags & _KEPT
+    always = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, kept | always, stat.S_IMODE(mode), dir_fd=directory.fd)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return open_file(directory, name, kept)
+    try:
+        give_to_caller(directory, name, mode, context)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,125 @@
+"""Documents of a held project: read from the store, edited as a whole, exported from there."""
+
+import os
+import stat
+
+from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
+
+from csfs.lifecycle import documents
+from csfs.lifecycle.project import Project
+from csfs.mount import attributes
+from csfs.mount.handles import ContentHandle, FileHandle
+from csfs.mount.nodes.base import Node, apply_by_name
+from csfs.mount.nodes.content import ContentFile
+from csfs.mount.nodes.data import writes
+from csfs.mount.tree import Inode
+
+_MODE = 0o644
+
+
+class Document(ContentFile):
+    """project.json, workspaces.json or a job.json. Owner, mode and times are those of its export."""
+
+    __slots__ = ("path", "directory")
+
+    def __init__(self, directory: Node, inode: Inode, project: Project, path: str) -> None:
+        super().__init__(directory.mount, inode, directory.standing, project)
+        self.directory = directory.inode
+        """In which it lies."""
+        self.path = path
+        """In the project."""
+
+    @property
+    def held(self) -> Project:
+        assert self.project is not None, "documents lie in projects"
+        return self.project
+
+    def read(self) -> bytes:
+        return documents.read(self.mount.instance, self.held, self.path)
+
+    async def getattr(self) -> EntryAttributes:
+        head = documents.head(self.mount.instance, self.held, self.path)
+        if head is None:
+            raise FileNotFoundError(2, self.path)
+        directory = self.mount.tree.descriptor(self.directory)
+        try:
+            exported = await self.mount.instance.io(directory.stat, self.name)
+        except FileNotFoundError:
+            around = os.fstat(directory.fd)
+            mode, uid, gid = _MODE, around.st_uid, around.st_gid
+        else:
+            mode, uid, gid = stat.S_IMODE(exported.st_mode), exported.st_uid, exported.st_gid
+        return attributes.of_content(
+            self.inode, size=head.size, mtime_ns=head.mtime_ns, mode=mode, uid=uid, gid=gid
+        )
+
+    @property
+    def name(self) -> bytes:
+        return self.path.rpartition("/")[2].encode()
+
+    async def setattr(
+        self,
+        wanted: EntryAttributes,
+        fields: SetattrFields,
+        handle: FileHandle | None,
+        context: RequestContext,
+    ) -> EntryAttributes:
+        self.refuse_change()
+        if fields.update_size:
+            await self._resize(wanted.st_size, handle)
+        else:
+            directory = self.mount.tree.descriptor(self.directory)
+            await self.mount.instance.io(apply_by_name, directory, self.name, wanted, fields)
+        entry = await self.getattr()
+        if fields.update_size:
+            entry.st_size = wanted.st_size
+        return entry
+
+    async def _resize(self, size: int, handle: FileHandle | None) -> None:
+        if isinstance(handle, ContentHandle):
+            resize(handle.content, size)
+            handle.dirty = True
+            return
+        content = bytearray(self.read())
+        resize(content, size)
+        await self.edit(bytes(content))
+
+    async def open(self, flags: int, context: RequestContext) -> FileInfo:
+        writable = writes(flags)
+        if writable:
+            self.refuse_change()
+        truncated = bool(flags & os.O_TRUNC)
+        content = bytearray() if truncated else bytearray(self.read())
+        handle = ContentHandle(
+            self.inode,
+            context,
+            writable,
+            content,
+            append=bool(flags & os.O_APPEND),
+            dirty=truncated,
+            document=self,
+        )
+        return FileInfo(fh=self.mount.handles.add_file(handle), direct_io=True)
+
+    async def edit(self, content: bytes) -> None:
+        """Puts a new version in place. Raises Refusal EINVAL if it is not valid; the old one stays."""
+        self.refuse_change()
+        await documents.edit(self.mount.instance, self.held, self.path, content)
+
+    async def getxattr(self, name: bytes) -> bytes:
+        if name == b"user.csfs.exported":
+            number = self.held.held.number
+            exported = self.mount.instance.store.read(lambda view: view.is_exported(number, self.path))
+            return b"yes" if exported else b"no"
+        return await super().getxattr(name)
+
+    async def listxattr(self) -> list[bytes]:
+        return [b"user.csfs.exported"]
+
+
+def resize(content: bytearray, size: int) -> None:
+    """ftruncate(2) for bytes in memory."""
+    if size < len(content):
+        del content[size:]
+    else:
+        content.extend(bytes(size - len(content)))

@@ -1,0 +1,272 @@
+"""Project directories and the job directories in them: where names mean something."""
+
+import os
+import stat
+
+from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
+
+from csfs.backing import lockfile
+from csfs.domain import names, refusals
+from csfs.domain.state import HELD, State
+from csfs.lifecycle import documents
+from csfs.lifecycle.archive import archive
+from csfs.lifecycle.delete_job import delete_job
+from csfs.lifecycle.detach import detach, let_go
+from csfs.lifecycle.project import Project
+from csfs.lifecycle.unarchive import returning, unarchive
+from csfs.mount.handles import FileHandle
+from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node
+from csfs.mount.nodes.directory import Directory
+from csfs.mount.nodes.document import Document
+from csfs.mount.nodes.lock import LockFile
+from csfs.mount.tree import Inode
+from csfs.store import records
+
+_LOCK = names.LOCK.encode()
+_DOCUMENTS = frozenset(name.encode() for name in names.PROJECT_DOCUMENTS)
+_JOB_DOCUMENT = names.JOB_DOCUMENT.encode()
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_UNARCHIVE = b"user.csfs.unarchive"
+_ACCEPT_CHANGES = b"accept-changes"
+
+
+class ProjectDirectory(Directory):
+    """The root of a project, in whatever state."""
+
+    __slots__ = ()
+
+    @property
+    def own(self) -> Project:
+        assert self.project is not None, "a project directory has its project"
+        return self.project
+
+    @property
+    def _served(self) -> bool:
+        """Whether lock and documents come from the store."""
+        return self.own.state in HELD or self.own.state is State.LOST
+
+    def special(self, name: bytes) -> Node | None:
+        if not self._served or os.fsdecode(name) in self.own.removed:
+            return super().special(name)
+        if name == _LOCK:
+            return LockFile(self, virtual_inode(self, name), self.own)
+        if name in _DOCUMENTS:
+            return served_document(self, name, name.decode())
+        return super().special(name)
+
+    def subdirectory(self, child: Inode) -> Node:
+        if not names.is_job(os.fsdecode(child.name)):
+            return super().subdirectory(child)
+        if type(child.node) is JobDirectory and child.node.project is self.project:
+            return child.node
+        return JobDirectory(self.mount, child, self.standing, self.project)
+
+    def takes_lock(self) -> bool:
+        return self.own.is_free
+
+    async def names(self) -> list[bytes]:
+        listed = await super().names()
+        if not self._served:
+            return listed
+        served = [name for name in (*sorted(_DOCUMENTS), _LOCK) if self.special(name) is not None]
+        return [name for name in listed if name not in served] + served
+
+    def touched(self, name: bytes) -> None:
+        if name == _LOCK or name in _DOCUMENTS:
+            self.own.fresh_until = 0
+
+    # -- attach, detach, archive, unarchive ----------------------------------------------------------
+
+    async def unlink(self, name: bytes, context: RequestContext) -> None:
+        if name == _LOCK and self.own.state is not State.DETACHED:
+            await self._unlock(context)
+        elif name in _DOCUMENTS and self.special(name) is not None:
+            self.refuse_removal(name, context)
+            if self.own.state is not State.ARCHIVED:
+                raise refusals.document_stays(name.decode())
+            await self.remove_served(name, name.decode())
+        else:
+            await super().unlink(name, context)
+
+    async def remove_served(self, name: bytes, path: str) -> None:
+        """Takes a document of an archived project off its directory; the store keeps it."""
+        if await self.mount.instance.io(self.descriptor.exists, name):
+            await self._remove(name, os.unlink)
+        self.own.removed.add(path)
+
+    async def _unlock(self, context: RequestContext) -> None:
+        """`rm cs.lock`: detaches an attached project, lets go of a lost one."""
+        project, instance = self.own, self.mount.instance
+        if project.transition:
+            raise refusals.in_transition(project.transition)
+        if project.state is State.FOREIGN:
+            raise refusals.foreign_lock(project.verdict.owner)
+        if project.state is State.ARCHIVED:
+            await self._last_to_leave(context)
+            return
+        path = os.path.join(instance.mountpoint, os.fsdecode(self.inode.path()), names.LOCK)
+        self.mount.guard.unlocking(project.inode, context.pid, path)
+        if project.state is State.LOST:
+            await let_go(instance, project)
+        else:
+            await detach(instance, project)
+
+    async def _last_to_leave(self, context: RequestContext) -> None:
+        """The lock of an archived project goes when all else in its directory is gone."""
+        project = self.own
+        self.refuse_removal(_LOCK, context)
+        left = set(await super().names()) - {_LOCK}
+        if left:
+            raise refusals.archive_leaves_whole(project.uid)
+        content = project.held.lock_content
+        await self.mount.instance.io(lockfile.release, self.descriptor, content)
+        project.removed.add(names.LOCK)
+        project.fresh_until = 0
+
+    async def setattr(
+        self,
+        wanted: EntryAttributes,
+        fields: SetattrFields,
+        handle: FileHandle | None,
+        context: RequestContext,
+    ) -> EntryAttributes:
+        project, instance = self.own, self.mount.instance
+        if not fields.update_mode:
+            return await super().setattr(wanted, fields, handle, context)
+        writable = bool(wanted.st_mode & _WRITE)
+        if project.state is State.ATTACHED and not writable:
+            await archive(instance, project)
+        elif project.state is State.ARCHIVED and writable:
+            await self._unarchive(project.held, stat.S_IMODE(wanted.st_mode))
+        elif writable and project.is_free:
+            record = await returning(instance, project)
+            if record is not None:
+                await self._unarchive(record, stat.S_IMODE(wanted.st_mode))
+        elif project.state is not State.ARCHIVED:
+            self.refuse_change()
+        await instance.io(self._apply, wanted, fields)
+        return await self.getattr()
+
+    async def _unarchive(self, record: records.Project, mode: int, *, accept_changes: bool = False) -> None:
+        """Unarchives with the directory already writable, for the lock is written in it."""
+        before = stat.S_IMODE(os.fstat(self.descriptor.fd).st_mode)
+        path = self.descriptor.path()
+        os.chmod(path, mode)
+        try:
+            await unarchive(self.mount.instance, self.own, record, accept_changes=accept_changes)
+        except BaseException:
+            os.chmod(path, before)
+            raise
+        self.own.removed.clear()
+
+    # -- what stays in its place -----------------------------------------------------------------------
+
+    def refuse_departure(self, name: bytes, context: RequestContext) -> None:
+        if not self._served:
+            return
+        if name == _LOCK:
+            raise refusals.lock_stays()
+        if name in _DOCUMENTS:
+            raise refusals.document_stays(name.decode())
+        if os.fsdecode(name) in self.own.jobs:
+            raise refusals.job_stays(os.fsdecode(name))
+
+    def refuse_name(self, name: bytes) -> None:
+        super().refuse_name(name)
+        if name == _LOCK and self._served:
+            raise refusals.lock_stays()
+
+    # -- extended attributes ---------------------------------------------------------------------------
+
+    def _attributes(self) -> dict[bytes, str]:
+        project = self.own
+        found = {b"user.csfs.state": project.state.value}
+        if project.record is not None:
+            number = project.record.number
+            jobs = self.mount.instance.store.read(lambda view: len(view.job_uids(number)))
+            found[b"user.csfs.uid"] = project.record.uid
+            found[b"user.csfs.title"] = project.record.title
+            found[b"user.csfs.lock_id"] = project.record.lock_id
+            found[b"user.csfs.jobs"] = str(jobs)
+        if project.state in HELD:
+            found[b"user.csfs.owner"] = self.mount.instance.identity.name
+        elif project.verdict.owner:
+            found[b"user.csfs.owner"] = project.verdict.owner
+        if project.verdict.reason:
+            found[b"user.csfs.reason"] = project.verdict.reason
+        return found
+
+    async def getxattr(self, name: bytes) -> bytes:
+        if name.startswith(VIRTUAL_ATTRIBUTES):
+            value = self._attributes().get(name)
+            if value is not None:
+                return value.encode()
+        return await super().getxattr(name)
+
+    async def listxattr(self) -> list[bytes]:
+        return [*await super().listxattr(), *self._attributes()]
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        if name == _UNARCHIVE and value == _ACCEPT_CHANGES:
+            project = self.own
+            record = project.record if project.state is State.ARCHIVED else None
+            record = record or await returning(self.mount.instance, project)
+            if record is not None:
+                mode = stat.S_IMODE(os.fstat(self.descriptor.fd).st_mode) | stat.S_IWUSR
+                await self._unarchive(record, mode, accept_changes=True)
+                return
+        await super().setxattr(name, value, context)
+
+
+class JobDirectory(Directory):
+    """The directory of a job: `J7` at the top of a project."""
+
+    __slots__ = ()
+
+    def special(self, name: bytes) -> Node | None:
+        project = self.project
+        if name != _JOB_DOCUMENT or project is None or project.record is None:
+            return None
+        path = documents.job_path(os.fsdecode(self.inode.name))
+        return None if path in project.removed else served_document(self, name, path)
+
+    async def names(self) -> list[bytes]:
+        listed = await super().names()
+        if _JOB_DOCUMENT not in listed and self.special(_JOB_DOCUMENT) is not None:
+            listed.append(_JOB_DOCUMENT)
+        return listed
+
+    async def unlink(self, name: bytes, context: RequestContext) -> None:
+        document = self.special(name)
+        if not isinstance(document, Document):
+            await super().unlink(name, context)
+            return
+        self.refuse_removal(name, context)
+        project = document.held
+        if project.state is State.ARCHIVED:
+            if await self.mount.instance.io(self.descriptor.exists, name):
+                await self._remove(name, os.unlink)
+            project.removed.add(document.path)
+        else:
+            await delete_job(self.mount.instance, project, os.fsdecode(self.inode.name))
+
+    def refuse_departure(self, name: bytes, context: RequestContext) -> None:
+        if self.special(name) is not None:
+            raise refusals.document_stays(os.fsdecode(name))
+
+
+def virtual_inode(directory: Directory, name: bytes) -> Inode:
+    """The inode of what the store serves in a directory of a project."""
+    assert directory.project is not None
+    inside = b"" if directory.inode.number == directory.project.inode else directory.inode.name + b"/"
+    key = directory.project.held.uuid.encode() + b"/" + inside + name
+    return directory.mount.tree.virtual(directory.inode, name, key)
+
+
+def served_document(directory: Directory, name: bytes, path: str) -> Document | None:
+    """The document of a held project, if the store has it."""
+    project = directory.project
+    assert project is not None
+    if documents.head(directory.mount.instance, project, path) is None:
+        return None
+    return Document(directory, virtual_inode(directory, name), project, path)

@@ -1,0 +1,310 @@
+"""Where a request enters: finds its node, asks it, and turns what is refused into an errno."""
+
+import errno
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileInfo,
+    FUSEError,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
+
+from csfs.backing.io import in_thread
+from csfs.domain import refusals
+from csfs.domain.refusals import Refusal
+from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
+from csfs.mount.mount import Mount
+from csfs.mount.nodes.base import Node
+from csfs.mount.nodes.document import resize
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_THREADED_BYTES = 256 * 1024
+"""Reads and writes of at least this much leave the event loop; below, a thread costs more than it saves."""
+
+_STATVFS = (
+    "f_bsize",
+    "f_frsize",
+    "f_blocks",
+    "f_bfree",
+    "f_bavail",
+    "f_files",
+    "f_ffree",
+    "f_favail",
+    "f_namemax",
+)
+
+
+def answering(
+    handler: Callable[Concatenate["Operations", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, T]]:
+    """Turns what a handler raises into an errno; the mount lives on, whatever it is.
+
+    A Refusal is recorded for `csfs why`, an OSError is its errno, anything else is a logged EIO.
+    """
+    name = handler.__name__
+
+    @functools.wraps(handler)
+    async def answer(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await handler(self, *args, **kwargs)
+        except FUSEError:
+            raise
+        except Refusal as refusal:
+            self.note(refusal, name, args)
+            raise FUSEError(refusal.errno) from refusal
+        except OSError as error:
+            raise FUSEError(error.errno or errno.EIO) from error
+        except Exception as error:
+            log.exception("%s%r failed", name, args)
+            raise FUSEError(errno.EIO) from error
+
+    return answer
+
+
+class Operations(pyfuse3.Operations):
+    """The requests of the kernel, each a few lines: which node, and what to ask it."""
+
+    enable_writeback_cache = False
+
+    def __init__(self, mount: Mount, ready: Callable[[], None]) -> None:
+        super().__init__()
+        self._mount = mount
+        self._ready = ready
+
+    def init(self) -> None:
+        self._ready()
+
+    def note(self, refusal: Refusal, operation: str, args: Sequence[Any]) -> None:
+        """Records a refusal with the path that the request was about, and who made it."""
+        first = args[0]
+        context = next((each for each in args if isinstance(each, RequestContext)), None)
+        if context is None:
+            handle = self._mount.handles.files[first]
+            path, context = handle.inode.path(), handle.context
+        else:
+            path = self._mount.tree.inodes[first].path()
+            if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
+                path = os.path.join(path, args[1])
+        self._mount.refusals.record(refusal, operation, path, context)
+
+    async def _node(self, inode: int) -> Node:
+        return self._mount.node(inode) or await self._mount.recognise(self._mount.tree.inodes[inode])
+
+    # -- finding -------------------------------------------------------------------------------------
+
+    @answering
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return await (await self._mount.directory(parent_inode)).lookup(name)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        forget = self._mount.tree.forget
+        for inode, lookups in inode_list:
+            forget(inode, lookups)
+
+    @answering
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return await (await self._node(inode)).getattr()
+
+    @answering
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        handle = None if fh is None else self._mount.handles.files.get(fh)
+        return await (await self._node(inode)).setattr(attr, fields, handle, ctx)
+
+    @answering
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return await (await self._node(inode)).readlink()
+
+    @answering
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        found = await self._mount.instance.io(os.fstatvfs, self._mount.instance.backing.fd)
+        result = StatvfsData()
+        for field in _STATVFS:
+            setattr(result, field, getattr(found, field))
+        return result
+
+    # -- directories ---------------------------------------------------------------------------------
+
+    @answering
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        return await (await self._mount.directory(inode)).opendir(ctx)
+
+    @answering
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        handle = self._mount.handles.directories[fh]
+        await (await self._mount.directory(handle.inode.id)).readdir(handle, start_id, token)
+
+    async def releasedir(self, fh: int) -> None:
+        self._mount.guard.closed(self._mount.handles.directories.pop(fh).swept)
+
+    @answering
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        handle = self._mount.handles.directories[fh]
+        if handle.inode.number:
+            await in_thread(self._mount.tree.descriptor(handle.inode).sync)
+
+    @answering
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return await (await self._mount.directory(parent_inode)).mkdir(name, mode, ctx)
+
+    @answering
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return await (await self._mount.directory(parent_inode)).mknod(name, mode, rdev, ctx)
+
+    @answering
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return await (await self._mount.directory(parent_inode)).symlink(name, target, ctx)
+
+    @answering
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        source = await self._node(inode)
+        return await (await self._mount.directory(new_parent_inode)).link(source, new_name)
+
+    @answering
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await (await self._mount.directory(parent_inode)).unlink(name, ctx)
+
+    @answering
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await (await self._mount.directory(parent_inode)).rmdir(name, ctx)
+
+    @answering
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        target = await self._mount.directory(parent_inode_new)
+        source = await self._mount.directory(parent_inode_old)
+        await source.rename(name_old, target, name_new, flags, ctx)
+
+    # -- files ---------------------------------------------------------------------------------------
+
+    @answering
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        return await (await self._mount.directory(parent_inode)).create(name, mode, flags, ctx)
+
+    @answering
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return await (await self._node(inode)).open(flags, ctx)
+
+    @answering
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        handle = self._mount.handles.files[fh]
+        if isinstance(handle, ContentHandle):
+            return bytes(handle.content[off : off + size])
+        run = in_thread if size >= _THREADED_BYTES else self._mount.instance.io
+        return await run(os.pread, _data(handle).fd, size, off)
+
+    @answering
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        handle = self._mount.handles.files[fh]
+        if isinstance(handle, ContentHandle):
+            return _write_content(handle, off, buf)
+        run = in_thread if len(buf) >= _THREADED_BYTES else self._mount.instance.io
+        return await run(os.pwrite, _data(handle).fd, buf, off)
+
+    @answering
+    async def flush(self, fh: int) -> None:
+        handle = self._mount.handles.files[fh]
+        if isinstance(handle, PendingLockHandle):
+            await handle.pending.decide()
+        elif isinstance(handle, ContentHandle):
+            await _save(handle)
+        elif handle.writable:
+            await self._mount.instance.io(_flush, _data(handle).fd)
+
+    @answering
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        handle = self._mount.handles.files[fh]
+        if isinstance(handle, ContentHandle):
+            await _save(handle)
+            return
+        await in_thread(os.fdatasync if datasync else os.fsync, _data(handle).fd)
+
+    @answering
+    async def release(self, fh: int) -> None:
+        handle = self._mount.handles.remove_file(fh)
+        if isinstance(handle, DataHandle):
+            await self._mount.instance.io(os.close, handle.fd)
+
+    # -- extended attributes -------------------------------------------------------------------------
+
+    @answering
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return await (await self._node(inode)).getxattr(name)
+
+    @answering
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        return await (await self._node(inode)).listxattr()
+
+    @answering
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await (await self._node(inode)).setxattr(name, value, ctx)
+
+    @answering
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        await (await self._node(inode)).removexattr(name)
+
+
+_ABOUT_ITSELF = frozenset({"getxattr", "setxattr", "removexattr"})
+"""Operations whose bytes argument names an attribute, not a file in the inode's directory."""
+
+
+def _data(handle: FileHandle) -> DataHandle:
+    assert isinstance(handle, DataHandle), "what is not content is data"
+    return handle
+
+
+def _write_content(handle: ContentHandle, off: int, buf: bytes) -> int:
+    if handle.document is None:
+        raise refusals.lock_stays()
+    if handle.append:
+        off = len(handle.content)
+    if off > len(handle.content):
+        resize(handle.content, off)
+    handle.content[off : off + len(buf)] = buf
+    handle.dirty = True
+    return len(buf)
+
+
+async def _save(handle: ContentHandle) -> None:
+    if handle.dirty and handle.document is not None:
+        await handle.document.edit(bytes(handle.content))
+        handle.dirty = False
+
+
+def _flush(fd: int) -> None:
+    """Tells the writer what a network filesystem says only at close(2): EDQUOT, EIO."""
+    os.close(os.dup(fd))

@@ -1,0 +1,99 @@
+"""The sweep guard: `rm -rf`, `find -delete`, `mv` to another filesystem and rmtree find nothing to take.
+
+What they have in common: the process opened a root directory and has held at least one directory of
+that tree open ever since. Roots are project directories and the directories of registered jobs. A
+process that lists a directory, closes it and unlinks its own files is no sweep (design section 3).
+"""
+
+import os
+from collections.abc import Iterable
+
+from csfs.domain import refusals
+from csfs.lifecycle import processes
+
+_REMEMBERED = 4096
+"""Threads remembered for what they removed, per table; the oldest are dropped first."""
+
+
+class SweepGuard:
+    """Who sweeps which tree, and who removed what. Directories go by their inode number."""
+
+    def __init__(self) -> None:
+        self._sweeps: dict[int, dict[int, int]] = {}
+        """Root -> process -> directories it holds open in it, since it opened the root."""
+        self._removed: dict[int, dict[int, float]] = {}
+        """Project directory -> thread that removed something, or tried to -> when."""
+        self._unlocked: dict[int, dict[int, float]] = {}
+        """Project directory -> thread that removed its cs.lock -> when."""
+
+    def opened(self, directory: int, roots: Iterable[int], thread: int) -> list[tuple[int, int]]:
+        """Notes that a directory was opened; what it returns is to be given to `closed`."""
+        counted = []
+        process = 0
+        for root in roots:
+            sweepers = self._sweeps.get(root)
+            if directory != root and not sweepers:
+                continue
+            process = process or processes.process_of(thread)
+            if sweepers is None:
+                sweepers = self._sweeps[root] = {}
+            if directory == root or process in sweepers:
+                sweepers[process] = sweepers.get(process, 0) + 1
+                counted.append((root, process))
+        return counted
+
+    def closed(self, counted: Iterable[tuple[int, int]]) -> None:
+        """Notes that a directory was closed."""
+        for root, process in counted:
+            sweepers = self._sweeps[root]
+            sweepers[process] -= 1
+            if not sweepers[process]:
+                del sweepers[process]
+                if not sweepers:
+                    del self._sweeps[root]
+
+    def is_sweeping(self, root: int, thread: int) -> bool:
+        """Whether the process of this thread is on its way through the tree below `root`."""
+        sweepers = self._sweeps.get(root)
+        if not sweepers:
+            return False
+        return thread in sweepers or processes.process_of(thread) in sweepers
+
+    def removing(self, project: int, thread: int) -> None:
+        """Notes that a thread removes something in a project, whether it may or not.
+
+        Raises Refusal EPERM if its process has removed the project's cs.lock before.
+        """
+        _remember(self._removed, project, thread)
+        if project in self._unlocked and self._among(self._unlocked[project], thread):
+            raise refusals.lock_among_others()
+
+    def unlocking(self, project: int, thread: int, path: str) -> None:
+        """Notes that a thread removes the cs.lock at `path` (absolute, as the caller sees it).
+
+        Raises Refusal EPERM if its process has removed other things of the project, or is about to:
+        the shell hands `rm -rf CS-x/*` every name at once, and cs.lock may sort before the others.
+        """
+        if project in self._removed and self._among(self._removed[project], thread):
+            raise refusals.lock_among_others()
+        directory = os.path.dirname(path)
+        for argument in processes.arguments(processes.process_of(thread)):
+            if argument != path and (argument == directory or argument.startswith(directory + "/")):
+                raise refusals.lock_among_others()
+        _remember(self._unlocked, project, thread)
+
+    def _among(self, table: dict[int, float], thread: int) -> bool:
+        """Whether a thread of the same process is in the table, and not one that had its number before."""
+        process = processes.process_of(thread)
+        began = processes.started(process)
+        if began is None:
+            return False
+        return any(table.get(each, -1.0) >= began for each in processes.threads(process))
+
+
+def _remember(tables: dict[int, dict[int, float]], project: int, thread: int) -> None:
+    table = tables.setdefault(project, {})
+    table[thread] = processes.now()
+    if len(table) > _REMEMBERED:
+        for oldest in sorted(table, key=table.__getitem__)[: _REMEMBERED // 2]:
+            del table[oldest]

@@ -1,0 +1,220 @@
+"""What the kernel knows of the tree: inodes by number, where each lies, and directory descriptors.
+
+A directory is an O_PATH descriptor, a file is (directory, name): a rename changes one entry here, and
+there is no descriptor per file (design section 7).
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import pyfuse3
+
+from csfs.backing.descriptor import Descriptor
+
+if TYPE_CHECKING:
+    from csfs.mount.nodes.base import Node
+
+_VIRTUAL = 1 << 63
+"""Set in the numbers of inodes that do not lie on the backing filesystem under that number."""
+
+
+class Inode:
+    """One inode that the kernel holds a reference to, and where it was last seen.
+
+    `node` says what it is at the moment; it is derived, and valid while `epoch` is the tree's.
+    """
+
+    __slots__ = (
+        "id",
+        "number",
+        "parent",
+        "name",
+        "links",
+        "lookups",
+        "generation",
+        "is_directory",
+        "removed",
+        "descriptor",
+        "node",
+        "epoch",
+        "open_fds",
+    )
+
+    def __init__(self, id: int, number: int, parent: "Inode | None", name: bytes, is_directory: bool) -> None:
+        self.id = id
+        self.number = number
+        """On the backing filesystem; 0 for what the store serves."""
+        self.parent = parent
+        self.name = name
+        self.links: dict[tuple[int, bytes], Inode] | None = None
+        """Other places of a file with several hard links: (id of the directory, name) -> directory."""
+        self.lookups = 0
+        self.generation = 0
+        self.is_directory = is_directory
+        self.removed = False
+        """Its last known name was removed or replaced through this mount."""
+        self.descriptor: Descriptor | None = None
+        self.node: Node | None = None
+        self.epoch = -1
+        self.open_fds: list[int] | None = None
+        """Descriptors of open handles, for what can no longer be reached by name."""
+
+    def path(self) -> bytes:
+        """Relative to the backing directory; empty for the root."""
+        parts = []
+        at: Inode | None = self
+        while at is not None and at.parent is not None:
+            parts.append(at.name)
+            at = at.parent
+        return b"/".join(reversed(parts))
+
+
+class Tree:
+    """All inodes the kernel knows, and the descriptors of the directories among them."""
+
+    def __init__(self, root: Descriptor, *, descriptors: int) -> None:
+        self._device = root.device
+        self.root = Inode(pyfuse3.ROOT_INODE, root.inode, None, b"", is_directory=True)
+        self.root.descriptor = root
+        self.root.lookups = 1
+        self.inodes: dict[int, Inode] = {pyfuse3.ROOT_INODE: self.root}
+        self.epoch = 0
+        """Grows whenever what nodes were derived from has changed; see `Inode.node`."""
+        self._limit = descriptors
+        self._recent: OrderedDict[Inode, None] = OrderedDict()
+        self._elsewhere: dict[tuple[int, int], int] = {}
+
+    def id_of(self, found: os.stat_result) -> int:
+        """The number under which the kernel knows a file: its own, unless another has that."""
+        number = found.st_ino
+        if found.st_dev == self._device:
+            if number == self.root.number:
+                return pyfuse3.ROOT_INODE
+            if 1 < number < _VIRTUAL:
+                return number
+        key = (found.st_dev, number)
+        known = self._elsewhere.get(key)
+        if known is None:
+            known = self._elsewhere[key] = virtual_id(b"device:%d:%d" % key)
+        return known
+
+    def see(self, parent: Inode, name: bytes, found: os.stat_result) -> Inode:
+        """The inode of a file that was seen at this place. The caller counts the lookup."""
+        id = self.id_of(found)
+        inode = self.inodes.get(id)
+        if inode is None:
+            is_directory = stat.S_ISDIR(found.st_mode)
+            inode = self.inodes[id] = Inode(id, found.st_ino, parent, name, is_directory)
+            return inode
+        if inode.parent is not parent or inode.name != name or inode.removed:
+            self._seen_elsewhere(inode, parent, name, found)
+        return inode
+
+    def _seen_elsewhere(self, inode: Inode, parent: Inode, name: bytes, found: os.stat_result) -> None:
+        if inode.id == pyfuse3.ROOT_INODE:
+            return
+        is_directory = stat.S_ISDIR(found.st_mode)
+        if inode.removed and not inode.open_fds:
+            inode.generation += 1
+            inode.descriptor = None
+            self._recent.pop(inode, None)
+        if not is_directory and found.st_nlink > 1 and inode.parent is not None and not inode.removed:
+            if inode.links is None:
+                inode.links = {}
+            inode.links[inode.parent.id, inode.name] = inode.parent
+        inode.removed = False
+        inode.is_directory = is_directory
+        self.place(inode, parent, name)
+
+    def place(self, inode: Inode, parent: Inode, name: bytes) -> None:
+        """Notes where an inode lies now."""
+        inode.parent, inode.name = parent, name
+        inode.epoch = -1
+        if inode.links is not None:
+            inode.links.pop((parent.id, name), None)
+
+    def virtual(self, parent: Inode, name: bytes, key: bytes, *, is_directory: bool = False) -> Inode:
+        """The inode of something that csfs itself serves; the same number for the same key always."""
+        id = virtual_id(key)
+        inode = self.inodes.get(id)
+        if inode is None:
+            inode = self.inodes[id] = Inode(id, 0, parent, name, is_directory)
+        elif inode.parent is not parent or inode.name != name:
+            self.place(inode, parent, name)
+        return inode
+
+    def unlinked(self, parent: Inode, name: bytes, inode: Inode | None) -> None:
+        """Notes that a name was removed or replaced through this mount."""
+        if inode is None:
+            return
+        if inode.parent is parent and inode.name == name:
+            if inode.links:
+                (_, other), directory = inode.links.popitem()
+                self.place(inode, directory, other)
+                return
+            inode.removed = True
+        elif inode.links is not None:
+            inode.links.pop((parent.id, name), None)
+
+    def known(self, found: os.stat_result) -> Inode | None:
+        """The inode of a file that was seen, if the kernel knows it."""
+        return self.inodes.get(self.id_of(found))
+
+    def forget(self, id: int, lookups: int) -> None:
+        inode = self.inodes.get(id)
+        if inode is None or id == pyfuse3.ROOT_INODE:
+            return
+        inode.lookups -= lookups
+        if inode.lookups <= 0:
+            self.discard(inode)
+
+    def discard(self, inode: Inode) -> None:
+        """Drops an inode to which the kernel holds no reference."""
+        if inode.lookups <= 0 and self.inodes.get(inode.id) is inode and inode is not self.root:
+            del self.inodes[inode.id]
+            self._recent.pop(inode, None)
+
+    def descriptor(self, inode: Inode) -> Descriptor:
+        """The descriptor of a directory, opened again if it was put away.
+
+        Raises OSError: ESTALE if another directory lies at its place by now.
+        """
+        if inode.descriptor is not None:
+            if inode is not self.root:
+                self._recent.move_to_end(inode)
+            return inode.descriptor
+        chain = [inode]
+        while (above := chain[-1].parent) is not None and above.descriptor is None:
+            chain.append(above)
+        for missing in reversed(chain):
+            parent = missing.parent
+            if parent is None or parent.descriptor is None:
+                raise OSError(errno.ESTALE, "a directory that is gone")
+            opened = parent.descriptor.child(missing.name)
+            if opened.inode != missing.number:
+                raise OSError(errno.ESTALE, "another directory lies at this place")
+            missing.descriptor = opened
+            self._recent[missing] = None
+        found = inode.descriptor
+        self._put_away(inode)
+        assert found is not None, "the chain ends with the directory that was asked for"
+        return found
+
+    def _put_away(self, keep: Inode) -> None:
+        while len(self._recent) > self._limit:
+            oldest, _ = self._recent.popitem(last=False)
+            if oldest is keep or oldest.removed:
+                self._recent[oldest] = None
+                if oldest is keep and len(self._recent) == 1:
+                    return
+                continue
+            oldest.descriptor = None
+
+
+def virtual_id(key: bytes) -> int:
+    """A number no file of the backing filesystem has, the same for the same key in every mount."""
+    return _VIRTUAL | int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

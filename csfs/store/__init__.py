@@ -1,0 +1,1 @@
+"""The instance store: typed records in LMDB, one writer, durable transactions."""

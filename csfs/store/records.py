@@ -1,0 +1,89 @@
+"""What the store holds, record by record. The format of the whole is FORMAT.
+
+Databases of the environment (each record msgpack unless said otherwise; numbers big-endian):
+
+| database    | key                     | value |
+|-------------|-------------------------|-------|
+| `instance`  | `instance`              | Instance |
+| `projects`  | project number, u32     | Project |
+| `documents` | project number, path    | the document's bytes as they are served |
+| `heads`     | project number, path    | DocumentHead |
+| `unexported`| project number, path    | empty: the backing directory does not hold these bytes yet |
+| `jobs`      | project number, `J12`   | Job |
+| `manifest`  | project number, u64     | domain.manifest.Page, in the order of the walk |
+| `intents`   | project number, u32     | Intent: the one action under way on that project |
+"""
+
+from typing import Literal
+
+import msgspec
+
+FORMAT = 1
+
+
+class Instance(msgspec.Struct, kw_only=True, frozen=True):
+    """The owner of this store."""
+
+    format: int = FORMAT
+    uuid: str
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    next_project: int = 1
+    """The next P-number to give; never goes back."""
+
+
+class Project(msgspec.Struct, kw_only=True, frozen=True):
+    """A project of the instance, attached, archived or detached."""
+
+    number: int
+    uuid: str
+    title: str
+    state: Literal["attached", "archived", "detached"]
+    path: bytes
+    """Of its directory, relative to the backing directory; the last known one when away."""
+    inode: int
+    """Of its directory."""
+    lock_id: str
+    lock_content: bytes
+    """The bytes of its cs.lock, on the backing directory and on the mount."""
+    epoch: int
+    since: str
+    """When it took this state; ISO 8601, UTC."""
+
+    @property
+    def uid(self) -> str:
+        return f"P{self.number}"
+
+
+class DocumentHead(msgspec.Struct, kw_only=True, frozen=True):
+    """What is known of a document without reading it."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+
+
+class Job(msgspec.Struct, kw_only=True, frozen=True):
+    """A job of a project, in the words of its document."""
+
+    uid: str
+    type: str
+    title: str
+    status: str
+    parents: tuple[str, ...] = ()
+    workspaces: tuple[str, ...] = ()
+    attach_status: Literal["complete", "failed"] = "complete"
+    """`failed`: its document could not be read at attach; its file is as it was."""
+
+
+class Intent(msgspec.Struct, kw_only=True, frozen=True):
+    """An action on store and backing directory, written before its first step.
+
+    `before` is the record as it was (None: the project is new), `after` as it will be. With both
+    at hand any step can be repeated or taken back.
+    """
+
+    action: Literal["create", "attach", "detach", "archive", "unarchive", "move"]
+    before: Project | None
+    after: Project

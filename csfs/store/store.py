@@ -1,0 +1,254 @@
+"""The LMDB environment of an instance: opening it, reading it, and the transactions that write it."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+import lmdb
+import msgspec
+
+from csfs.domain.manifest import Page
+from csfs.store import records
+from csfs.store.writer import Writer
+
+T = TypeVar("T")
+
+MAP_SIZE = 1 << 40
+"""Bytes of address space: the file grows only as it fills, so this never has to be changed."""
+
+_DATABASES = ("instance", "projects", "documents", "heads", "unexported", "jobs", "manifest", "intents")
+
+_instance = msgspec.msgpack.Decoder(records.Instance)
+_project = msgspec.msgpack.Decoder(records.Project)
+_head = msgspec.msgpack.Decoder(records.DocumentHead)
+_job = msgspec.msgpack.Decoder(records.Job)
+_page = msgspec.msgpack.Decoder(Page)
+_intent = msgspec.msgpack.Decoder(records.Intent)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class UnknownFormat(Exception):
+    """The store was written by another version of csfs."""
+
+
+def _number_key(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def _document_key(number: int, path: str) -> bytes:
+    return _number_key(number) + path.encode()
+
+
+class View:
+    """What can be read within one LMDB transaction: a consistent state of the store."""
+
+    def __init__(self, txn: lmdb.Transaction, databases: dict[str, lmdb._Database]) -> None:
+        self._txn = txn
+        self._db = databases
+
+    def instance(self) -> records.Instance:
+        content = self._txn.get(b"instance", db=self._db["instance"])
+        if content is None:
+            raise UnknownFormat("the store holds no instance")
+        return _instance.decode(content)
+
+    def project(self, number: int) -> records.Project | None:
+        content = self._txn.get(_number_key(number), db=self._db["projects"])
+        return None if content is None else _project.decode(content)
+
+    def projects(self) -> list[records.Project]:
+        with self._txn.cursor(db=self._db["projects"]) as cursor:
+            return [_project.decode(content) for _, content in cursor]
+
+    def document(self, number: int, path: str) -> bytes | None:
+        content = self._txn.get(_document_key(number, path), db=self._db["documents"])
+        return None if content is None else bytes(content)
+
+    def head(self, number: int, path: str) -> records.DocumentHead | None:
+        content = self._txn.get(_document_key(number, path), db=self._db["heads"])
+        return None if content is None else _head.decode(content)
+
+    def paths(self, number: int) -> Iterator[str]:
+        """Of all documents of a project."""
+        for key, _ in self._range("heads", number):
+            yield key.decode()
+
+    def unexported(self, number: int) -> list[str]:
+        """The paths of the documents that the backing directory does not hold as the store does."""
+        return [key.decode() for key, _ in self._range("unexported", number)]
+
+    def is_exported(self, number: int, path: str) -> bool:
+        return self._txn.get(_document_key(number, path), db=self._db["unexported"]) is None
+
+    def job(self, number: int, uid: str) -> records.Job | None:
+        content = self._txn.get(_document_key(number, uid), db=self._db["jobs"])
+        return None if content is None else _job.decode(content)
+
+    def job_uids(self, number: int) -> set[str]:
+        return {key.decode() for key, _ in self._range("jobs", number)}
+
+    def jobs(self, number: int) -> Iterator[records.Job]:
+        for _, content in self._range("jobs", number):
+            yield _job.decode(content)
+
+    def manifest(self, number: int) -> Iterator[Page]:
+        for _, content in self._range("manifest", number):
+            yield _page.decode(content)
+
+    def intents(self) -> list[records.Intent]:
+        with self._txn.cursor(db=self._db["intents"]) as cursor:
+            return [_intent.decode(content) for _, content in cursor]
+
+    def _range(self, database: str, number: int) -> Iterator[tuple[bytes, bytes]]:
+        prefix = _number_key(number)
+        with self._txn.cursor(db=self._db[database]) as cursor:
+            found = cursor.set_range(prefix)
+            while found and (key := bytes(cursor.key())).startswith(prefix):
+                yield key[len(prefix) :], bytes(cursor.value())
+                found = cursor.next()
+
+
+class Change(View):
+    """A write transaction: sees and makes changes, all of which are committed or none."""
+
+    def put_instance(self, instance: records.Instance) -> None:
+        self._txn.put(b"instance", _encode(instance), db=self._db["instance"])
+
+    def take_number(self) -> int:
+        """The next P-number, never given again."""
+        instance = self.instance()
+        self.put_instance(msgspec.structs.replace(instance, next_project=instance.next_project + 1))
+        return instance.next_project
+
+    def put_project(self, project: records.Project) -> None:
+        self._txn.put(_number_key(project.number), _encode(project), db=self._db["projects"])
+
+    def put_document(self, number: int, path: str, content: bytes, *, mtime_ns: int, exported: bool) -> None:
+        """Stores a document; `exported` says whether the backing directory holds these very bytes."""
+        key = _document_key(number, path)
+        head = records.DocumentHead(size=len(content), mtime_ns=mtime_ns)
+        self._txn.put(key, content, db=self._db["documents"])
+        self._txn.put(key, _encode(head), db=self._db["heads"])
+        if exported:
+            self._txn.delete(key, db=self._db["unexported"])
+        else:
+            self._txn.put(key, b"", db=self._db["unexported"])
+
+    def mark_exported(self, number: int, path: str, head: records.DocumentHead) -> None:
+        """Notes that this version of the document lies on the backing directory."""
+        if self.head(number, path) == head:
+            self._txn.delete(_document_key(number, path), db=self._db["unexported"])
+
+    def mark_unexported(self, number: int, path: str) -> None:
+        self._txn.put(_document_key(number, path), b"", db=self._db["unexported"])
+
+    def drop_document(self, number: int, path: str) -> None:
+        key = _document_key(number, path)
+        for database in ("documents", "heads", "unexported"):
+            self._txn.delete(key, db=self._db[database])
+
+    def put_job(self, number: int, job: records.Job) -> None:
+        self._txn.put(_document_key(number, job.uid), _encode(job), db=self._db["jobs"])
+
+    def drop_job(self, number: int, uid: str) -> None:
+        self._txn.delete(_document_key(number, uid), db=self._db["jobs"])
+
+    def put_manifest_page(self, number: int, index: int, page: Page) -> None:
+        key = _number_key(number) + index.to_bytes(8, "big")
+        self._txn.put(key, _encode(page), db=self._db["manifest"])
+
+    def drop_manifest(self, number: int) -> None:
+        self._drop_range("manifest", number)
+
+    def put_intent(self, intent: records.Intent) -> None:
+        self._txn.put(_number_key(intent.after.number), _encode(intent), db=self._db["intents"])
+
+    def drop_intent(self, number: int) -> None:
+        self._txn.delete(_number_key(number), db=self._db["intents"])
+
+    def forget_project(self, number: int) -> None:
+        """Drops all that the store holds of the project; its number stays taken."""
+        for database in ("documents", "heads", "unexported", "jobs", "manifest"):
+            self._drop_range(database, number)
+        self._txn.delete(_number_key(number), db=self._db["projects"])
+        self.drop_intent(number)
+
+    def _drop_range(self, database: str, number: int) -> None:
+        prefix = _number_key(number)
+        with self._txn.cursor(db=self._db[database]) as cursor:
+            while cursor.set_range(prefix) and bytes(cursor.key()).startswith(prefix):
+                cursor.delete()
+
+
+class Store:
+    """An open instance store. One process at a time writes it; see `lifecycle.instance`.
+
+    Reads are cheap (memory mapped) and may be made from any thread. Writes go to one writer
+    thread (an LMDB write transaction belongs to its operating-system thread) and are on disk when
+    `write` returns. A full disk is OSError ENOSPC, and nothing of that write is kept.
+    """
+
+    def __init__(self, environment: lmdb.Environment) -> None:
+        self._environment = environment
+        self._db = {name: environment.open_db(name.encode()) for name in _DATABASES}
+        self._writer = Writer(environment, lambda txn: Change(txn, self._db))
+
+    @classmethod
+    def open(cls, directory: Path, name: str) -> Self:
+        """Opens the store in `directory`, creating it for an instance of this name if there is none.
+
+        Raises UnknownFormat for a store of another version, OSError if it cannot be read.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            environment = lmdb.open(
+                os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600
+            )
+        except lmdb.Error as error:
+            raise OSError(error.code, f"cannot open the store in {directory}: {error}") from error
+        store = cls(environment)
+        store._initialise(name)
+        return store
+
+    def _initialise(self, name: str) -> None:
+        with self._environment.begin(write=True) as txn:
+            change = Change(txn, self._db)
+            content = txn.get(b"instance", db=self._db["instance"])
+            if content is None:
+                change.put_instance(
+                    records.Instance(
+                        uuid=str(uuid.uuid4()),
+                        name=name,
+                        created=datetime.now(UTC).isoformat(timespec="seconds"),
+                    )
+                )
+                return
+            found = change.instance().format
+            if found != records.FORMAT:
+                raise UnknownFormat(
+                    f"the store has format {found}, this version of csfs reads {records.FORMAT}"
+                )
+
+    def read(self, look: Callable[[View], T]) -> T:
+        """What `look` finds in one consistent state of the store. Keep nothing lazy of it."""
+        with self._environment.begin() as txn:
+            return look(View(txn, self._db))
+
+    async def write(self, work: Callable[[Change], T]) -> T:
+        """Runs `work` in a write transaction and returns once that is on disk.
+
+        `work` runs in the writer's thread. If it raises, or the commit fails, nothing is kept and
+        the error is raised here: OSError with the errno for what LMDB could not do.
+        """
+        return await self._writer.submit(work)
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return os.stat(os.path.join(self._environment.path(), "data.mdb")).st_blocks * 512
+
+    def close(self) -> None:
+        self._writer.close()
+        self._environment.close()

@@ -1,0 +1,98 @@
+"""The one writer of the store: a thread that commits together what arrives together."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import lmdb
+import trio
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+
+class _Ticket(Generic[C]):
+    """One piece of work, and the task that waits for it to be on disk."""
+
+    def __init__(self, work: Callable[[C], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = trio.Event()
+        self.token = trio.lowlevel.current_trio_token()
+
+
+def as_oserror(error: lmdb.Error) -> OSError:
+    """LMDB's error with the errno in it; its own codes (below zero) become EIO."""
+    return OSError(error.code if error.code > 0 else 5, f"the store: {error}")
+
+
+class Writer(Generic[C]):
+    """Runs work in write transactions, in the order of arrival, one commit for all that waits.
+
+    `change` wraps a transaction for the work. Each piece has a nested transaction of its own, so
+    one that fails takes nothing of the others with it.
+    """
+
+    def __init__(self, environment: lmdb.Environment, change: Callable[[lmdb.Transaction], C]) -> None:
+        self._environment = environment
+        self._change = change
+        self._queue: queue.SimpleQueue[_Ticket[C] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def submit(self, work: Callable[[C], T]) -> T:
+        ticket = _Ticket[C](work)
+        self._queue.put(ticket)
+        with trio.CancelScope(shield=True):
+            await ticket.done.wait()
+        if ticket.error is not None:
+            raise ticket.error
+        result: T = ticket.result
+        return result
+
+    def close(self) -> None:
+        """Ends the thread once all that was submitted is on disk."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            batch: list[_Ticket[C]] = []
+            ticket = self._queue.get()
+            while True:
+                if ticket is None:
+                    ended = True
+                    break
+                batch.append(ticket)
+                try:
+                    ticket = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                self._commit(batch)
+                for settled in batch:
+                    settled.token.run_sync_soon(settled.done.set)
+
+    def _commit(self, batch: list[_Ticket[C]]) -> None:
+        try:
+            with self._environment.begin(write=True) as txn:
+                for ticket in batch:
+                    self._run_nested(txn, ticket)
+        except lmdb.Error as error:
+            for ticket in batch:
+                ticket.error = as_oserror(error)
+
+    def _run_nested(self, txn: lmdb.Transaction, ticket: _Ticket[C]) -> None:
+        nested = self._environment.begin(write=True, parent=txn)
+        try:
+            ticket.result = ticket.work(self._change(nested))
+            nested.commit()
+        except lmdb.Error as error:
+            nested.abort()
+            ticket.error = as_oserror(error)
+        except Exception as error:
+            nested.abort()
+            ticket.error = error
