@@ -3,23 +3,31 @@
 import errno
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from csfs.backing.descriptor import Descriptor, read_file
+from csfs.backing.descriptor import Descriptor, read_dated_file
 from csfs.domain import document, names
 
 
-def read(project: Descriptor, name: str) -> bytes | None:
+class Found(NamedTuple):
+    """A document's bytes, and the mtime of its file in nanoseconds."""
+
+    content: bytes
+    mtime_ns: int
+
+
+def read(project: Descriptor, name: str) -> Found | None:
     """A document at the top of the project; None if it is not there.
 
     Raises OSError; ELOOP, EINVAL or EFBIG for what is no readable regular file.
     """
     try:
-        return read_file(project, name.encode(), document.MAX_BYTES)
+        return Found(*read_dated_file(project, name.encode(), document.MAX_BYTES))
     except FileNotFoundError:
         return None
 
 
-def jobs(project: Descriptor) -> Iterator[tuple[str, bytes | OSError | None]]:
+def jobs(project: Descriptor) -> Iterator[tuple[str, Found | OSError | None]]:
     """Each job directory with its job.json.
 
     None: there is no job.json. OSError: it is no readable regular file (a symlink, a FIFO, too
@@ -29,7 +37,8 @@ def jobs(project: Descriptor) -> Iterator[tuple[str, bytes | OSError | None]]:
     for name in sorted(found, key=lambda job: int(job[1:])):
         directory = project.child(name.encode())
         try:
-            yield name, read_file(directory, names.JOB_DOCUMENT.encode(), document.MAX_BYTES)
+            document_name = names.JOB_DOCUMENT.encode()
+            yield name, Found(*read_dated_file(directory, document_name, document.MAX_BYTES))
         except FileNotFoundError:
             yield name, None
         except OSError as error:

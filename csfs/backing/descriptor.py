@@ -112,13 +112,20 @@ def read_file(directory: Descriptor, name: bytes, limit: int) -> bytes:
 
     Raises OSError: FileNotFoundError if it is not there, EFBIG if it has more than `limit` bytes.
     """
+    content, _ = read_dated_file(directory, name, limit)
+    return content
+
+
+def read_dated_file(directory: Descriptor, name: bytes, limit: int) -> tuple[bytes, int]:
+    """The same, with the file's mtime in nanoseconds."""
     fd = open_file(directory, name, os.O_RDONLY)
     try:
-        if os.fstat(fd).st_size > limit:
+        found = os.fstat(fd)
+        if found.st_size > limit:
             raise OSError(errno.EFBIG, f"{os.fsdecode(name)} has more than {limit} bytes")
         chunks = []
         while chunk := os.read(fd, 1 << 20):
             chunks.append(chunk)
-        return b"".join(chunks)
+        return b"".join(chunks), found.st_mtime_ns
     finally:
         os.close(fd)

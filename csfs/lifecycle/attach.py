@@ -5,6 +5,7 @@ import errno
 import msgspec
 
 from csfs.backing import contents
+from csfs.backing.contents import Found
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import document, job, names, refusals
 from csfs.domain.document import Document, Invalid, Kind, Value
@@ -47,14 +48,15 @@ def _import(
     instance: Instance, change: Change, directory: Descriptor, record: records.Project
 ) -> records.Project:
     """Stores every document of the directory. Blocking; runs in the store's transaction."""
-    project = _required(directory, names.PROJECT_DOCUMENT)
+    project, mtime_ns = _required(directory, names.PROJECT_DOCUMENT)
     record = msgspec.structs.replace(record, title=project.head.text("title"))
-    _store(change, record, names.PROJECT_DOCUMENT, project, instance.identity_values(record))
+    values = instance.identity_values(record)
+    _store(change, record, names.PROJECT_DOCUMENT, project, mtime_ns, values)
     belongs: dict[str, Value] = {"project_uid": record.uid, "project_uid_num": record.number}
 
     if contents.read(directory, names.WORKSPACES_DOCUMENT) is not None:
-        workspaces = _required(directory, names.WORKSPACES_DOCUMENT)
-        _store(change, record, names.WORKSPACES_DOCUMENT, workspaces, belongs)
+        workspaces, mtime_ns = _required(directory, names.WORKSPACES_DOCUMENT)
+        _store(change, record, names.WORKSPACES_DOCUMENT, workspaces, mtime_ns, belongs)
     else:
         made = document.new_workspaces(
             created_at=timestamp(), project_uid=record.uid, project_number=record.number
@@ -76,44 +78,52 @@ def _import_job(
     change: Change,
     record: records.Project,
     uid: str,
-    found: bytes | OSError | None,
+    found: Found | OSError | None,
     belongs: dict[str, Value],
 ) -> None:
     if found is None:
         return
     parsed = None
-    if isinstance(found, bytes):
+    if isinstance(found, Found):
         try:
-            parsed = document.parse(found, Kind.JOB)
+            parsed = document.parse(found.content, Kind.JOB)
         except Invalid:
             pass
-    if parsed is None:
+    if parsed is None or not isinstance(found, Found):
         placeholder = records.Job(uid=uid, type="", title="", status="", attach_status="failed")
         change.put_job(record.number, placeholder)
         return
     if job.is_active(parsed.head.text("status")):
         belongs = {**belongs, "status": JobStatus.KILLED.value}
-    _store(change, record, documents.job_path(uid), parsed, belongs)
+    _store(change, record, documents.job_path(uid), parsed, found.mtime_ns, belongs)
 
 
 def _store(
-    change: Change, record: records.Project, path: str, found: Document, values: dict[str, Value]
+    change: Change,
+    record: records.Project,
+    path: str,
+    found: Document,
+    mtime_ns: int,
+    values: dict[str, Value],
 ) -> None:
     ours = found.rewritten(values)
-    documents.store_document(change, record.number, path, ours, exported=ours is found)
+    if ours is found:
+        documents.store_document(change, record.number, path, found, exported=True, mtime_ns=mtime_ns)
+    else:
+        documents.store_document(change, record.number, path, ours, exported=False)
 
 
-def _required(directory: Descriptor, name: str) -> Document:
-    """A document without which there is no attach. Raises Refusal EINVAL."""
+def _required(directory: Descriptor, name: str) -> tuple[Document, int]:
+    """A document without which there is no attach, and its mtime. Raises Refusal EINVAL."""
     try:
-        content = contents.read(directory, name)
+        found = contents.read(directory, name)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENXIO):
             raise
         raise refusals.bad_document(name, "it is no regular file, or too large") from error
-    if content is None:
+    if found is None:
         raise refusals.not_a_project(f"{name} is missing")
     try:
-        return document.parse(content, Kind(name))
+        return document.parse(found.content, Kind(name)), found.mtime_ns
     except Invalid as error:
         raise refusals.bad_document(name, str(error)) from error

@@ -96,11 +96,30 @@ async def put(instance: Instance, project: Project, path: str, after: Document) 
         project.record = record
 
 
-def store_document(change: Change, number: int, path: str, found: Document, *, exported: bool) -> None:
-    """Stores a document, and of a job's its summary."""
-    change.put_document(number, path, found.encode(), mtime_ns=time.time_ns(), exported=exported)
+def store_document(
+    change: Change,
+    number: int,
+    path: str,
+    found: Document,
+    *,
+    exported: bool,
+    mtime_ns: int | None = None,
+) -> None:
+    """Stores a document, and of a job's its summary. Its mtime is now unless one is given."""
+    when = time.time_ns() if mtime_ns is None else mtime_ns
+    change.put_document(number, path, found.encode(), mtime_ns=when, exported=exported)
     if found.kind is Kind.JOB:
         change.put_job(number, summary(path.partition("/")[0], found))
+
+
+async def set_mtime(instance: Instance, project: Project, path: str, mtime_ns: int) -> None:
+    """Gives the live document another mtime (`touch -d`, `cp -p`, rsync), and exports that too."""
+    number = project.held.number
+    content = read(instance, project, path)
+    await instance.store.write(
+        lambda change: change.put_document(number, path, content, mtime_ns=mtime_ns, exported=False)
+    )
+    await export_one(instance, project, path)
 
 
 def is_held_back(view: View, number: int, path: str) -> bool:
@@ -153,14 +172,14 @@ async def _export(instance: Instance, project: Project, path: str) -> None:
         due = instance.store.read(look)
         if due is not None:
             found, content = due
-            await in_thread(_write, project.directory, path, content)
+            await in_thread(_write, project.directory, path, content, found.mtime_ns)
             await instance.store.write(lambda change: change.mark_exported(number, path, found))
 
 
-def _write(project: Descriptor, path: str, content: bytes) -> None:
+def _write(project: Descriptor, path: str, content: bytes, mtime_ns: int) -> None:
     parent, _, name = path.encode().rpartition(b"/")
     directory = project.descend(parent)
-    export(directory, name, content, owner=owner_of(directory))
+    export(directory, name, content, mtime_ns=mtime_ns, owner=owner_of(directory))
 
 
 async def work_off(instance: Instance) -> None:

@@ -83,6 +83,10 @@ class Mount:
         assert found is not None
         return found
 
+    def path_of(self, project: Project) -> str:
+        """The absolute path of a project directory, as the users of the mount see it."""
+        return os.path.join(self.instance.mountpoint, os.fsdecode(project.path)).rstrip("/")
+
     async def lookup_again(self, directory: Inode, name: bytes) -> EntryAttributes:
         """Looks a name up in a directory that an action has just made into something else."""
         return await (await self.directory(directory.id)).lookup(name)

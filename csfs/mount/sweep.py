@@ -8,11 +8,14 @@ process that lists a directory, closes it and unlinks its own files is no sweep 
 import os
 from collections.abc import Iterable
 
-from csfs.domain import refusals
+from csfs.domain import names, refusals
 from csfs.lifecycle import processes
 
 _REMEMBERED = 4096
 """Threads remembered for what they removed, per table; the oldest are dropped first."""
+_BELIEVED_SECONDS = 1.0
+"""How long what a command line said is kept: a process number may go to another process."""
+_INDISPENSABLE = (names.LOCK, *names.PROJECT_DOCUMENTS)
 
 
 class SweepGuard:
@@ -25,6 +28,8 @@ class SweepGuard:
         """Project directory -> thread that removed something, or tried to -> when."""
         self._unlocked: dict[int, dict[int, float]] = {}
         """Project directory -> thread that removed its cs.lock -> when."""
+        self._told: dict[tuple[int, int], tuple[float, bool]] = {}
+        """(Project directory, thread) -> when its command line was read, whether it names all."""
 
     def opened(self, directory: int, roots: Iterable[int], thread: int) -> list[tuple[int, int]]:
         """Notes that a directory was opened; what it returns is to be given to `closed`."""
@@ -59,28 +64,44 @@ class SweepGuard:
             return False
         return thread in sweepers or processes.process_of(thread) in sweepers
 
-    def removing(self, project: int, thread: int) -> None:
-        """Notes that a thread removes something in a project, whether it may or not.
-
-        Raises Refusal EPERM if its process has removed the project's cs.lock before.
-        """
-        _remember(self._removed, project, thread)
+    def refuse_after_unlocking(self, project: int, thread: int) -> None:
+        """Passes unless the process of a thread has removed the project's cs.lock before (EPERM)."""
         if project in self._unlocked and self._among(self._unlocked[project], thread):
             raise refusals.lock_among_others()
 
-    def unlocking(self, project: int, thread: int, path: str) -> None:
-        """Notes that a thread removes the cs.lock at `path` (absolute, as the caller sees it).
+    def removing(self, project: int, thread: int, path: str) -> None:
+        """Notes that a thread removes something in the project at `path`, whether it may or not.
 
-        Raises Refusal EPERM if its process has removed other things of the project, or is about to:
-        the shell hands `rm -rf CS-x/*` every name at once, and cs.lock may sort before the others.
+        Raises Refusal EPERM if its process was told to remove what a project cannot do without along
+        with the rest: `rm -rf CS-x/*`.
+        """
+        _remember(self._removed, project, thread)
+        if self._is_told_to_remove_all(project, thread, path):
+            raise refusals.sweep("all that lies in it was named")
+
+    def unlocking(self, project: int, thread: int, path: str) -> None:
+        """Notes that a thread removes the cs.lock of the project at `path`.
+
+        Raises Refusal EPERM if its process has removed other things of the project, or was told to.
         """
         if project in self._removed and self._among(self._removed[project], thread):
             raise refusals.lock_among_others()
-        directory = os.path.dirname(path)
-        for argument in processes.arguments(processes.process_of(thread)):
-            if argument != path and (argument == directory or argument.startswith(directory + "/")):
-                raise refusals.lock_among_others()
+        lock = os.path.join(path, names.LOCK)
+        if any(each != lock and _is_in(each, path) for each in _arguments(thread)):
+            raise refusals.lock_among_others()
         _remember(self._unlocked, project, thread)
+
+    def _is_told_to_remove_all(self, project: int, thread: int, path: str) -> bool:
+        now = processes.now()
+        known = self._told.get((project, thread))
+        if known is not None and known[0] > now - _BELIEVED_SECONDS:
+            return known[1]
+        found = _arguments(thread)
+        told = any(os.path.join(path, name) in found for name in _INDISPENSABLE)
+        if len(self._told) >= _REMEMBERED:
+            self._told.clear()
+        self._told[project, thread] = (now, told)
+        return told
 
     def _among(self, table: dict[int, float], thread: int) -> bool:
         """Whether a thread of the same process is in the table, and not one that had its number before."""
@@ -89,6 +110,15 @@ class SweepGuard:
         if began is None:
             return False
         return any(table.get(each, -1.0) >= began for each in processes.threads(process))
+
+
+def _arguments(thread: int) -> list[str]:
+    """What the process of a thread was told on its command line: the shell has expanded the stars."""
+    return processes.arguments(processes.process_of(thread))
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory + "/")
 
 
 def _remember(tables: dict[int, dict[int, float]], project: int, thread: int) -> None:

@@ -91,10 +91,13 @@ class Directory(BackingNode):
     def refuse_removal(self, name: bytes, context: RequestContext) -> None:
         """Passes if a file or directory may be removed here; the guards of its project decide."""
         project = self.project
-        if project is None or project.state is State.PLAIN:
+        if project is None:
             return
         root = project.inode
-        self.mount.guard.removing(root, context.pid)
+        self.mount.guard.refuse_after_unlocking(root, context.pid)
+        if project.is_free:
+            return
+        self.mount.guard.removing(root, context.pid, self.mount.path_of(project))
         if project.state is State.ARCHIVED and not project.transition:
             if not self.mount.guard.is_sweeping(root, context.pid):
                 raise refusals.archive_leaves_whole(project.uid)

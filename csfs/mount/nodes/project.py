@@ -104,8 +104,7 @@ class ProjectDirectory(Directory):
         if project.state is State.ARCHIVED:
             await self._last_to_leave(context)
             return
-        path = os.path.join(instance.mountpoint, os.fsdecode(self.inode.path()), names.LOCK)
-        self.mount.guard.unlocking(project.inode, context.pid, path)
+        self.mount.guard.unlocking(project.inode, context.pid, self.mount.path_of(project))
         if project.state is State.LOST:
             await let_go(instance, project)
         else:
