@@ -8,7 +8,7 @@ survive. Source of the shapes: design section 5.
 
 import enum
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -61,20 +61,35 @@ class Object:
     def text(self, key: str, default: str = "") -> str:
         """The value of `key` if that is a string."""
         member = self.members.get(key)
-        return member.value if member is not None and isinstance(member.value, str) else default
+        return next(_strings([member.value]), default) if member is not None else default
 
     def texts(self, key: str) -> tuple[str, ...]:
         """The strings in the list that `key` holds."""
         member = self.members.get(key)
         if member is None or not isinstance(member.value, list):
             return ()
-        return tuple(item for item in member.value if isinstance(item, str))
+        return tuple(_strings(member.value))
 
 
 class Number(str):
-    """A number as it is written: 600 digits and `1e-05` keep their form."""
+    """A number as it is written: 600 digits and `1e-05` keep their form. Equal to no string."""
 
     __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Number) and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def _strings(values: Iterable[Any]) -> Iterator[str]:
+    """The strings among these values. Half of a surrogate pair, which JSON can spell, is escaped."""
+    for value in values:
+        if isinstance(value, str) and not isinstance(value, Number):
+            yield value.encode(errors="backslashreplace").decode()
 
 
 _decoder = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number)

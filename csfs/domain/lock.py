@@ -59,6 +59,6 @@ def parse(content: bytes) -> Lock | Opaque:
         return Opaque(content)
     try:
         lock = msgspec.json.decode(content, type=Lock)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return Opaque(content)
     return lock if lock.csfs_lock == FORMAT else Opaque(content)

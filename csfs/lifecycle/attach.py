@@ -41,6 +41,7 @@ async def attach(instance: Instance, directory: Descriptor, path: bytes, content
         instance.claims.put(as_detached(former, timestamp()))
     for name in names.PROJECT_DOCUMENTS:
         await documents.export_one(instance, project, name)
+    instance.exports_due.set()
     return project
 
 

@@ -197,4 +197,6 @@ async def work_off(instance: Instance) -> None:
                     await export_all(instance, project)
             except OSError as error:
                 log.warning("exports of %s failed, will be tried again: %s", record.uid, error)
-        await trio.sleep(RETRY_SECONDS)
+        with trio.move_on_after(RETRY_SECONDS):
+            await instance.exports_due.wait()
+        instance.exports_due = trio.Event()

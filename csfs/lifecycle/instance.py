@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
+import trio
 
 from csfs.backing import lockfile
 from csfs.backing.descriptor import Descriptor
@@ -86,6 +87,8 @@ class Instance:
         self.projects: dict[int, Project] = {}
         self.changed: Callable[[Project], None] = lambda project: None
         self.writers: Callable[[Project], list[str]] = lambda project: []
+        self.exports_due = trio.Event()
+        """Set when an action has left documents for the background to export."""
         self.io = in_thread if self.network else inline
 
     # -- recognising ------------------------------------------------------------------------------

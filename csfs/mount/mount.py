@@ -87,6 +87,13 @@ class Mount:
         """The absolute path of a project directory, as the users of the mount see it."""
         return os.path.join(self.instance.mountpoint, os.fsdecode(project.path)).rstrip("/")
 
+    async def look_again(self, project: Project) -> bool:
+        """Looks at a project's directory whatever is known of it; whether its state has changed."""
+        before = project.state
+        sight = await self.instance.io(self.instance.glance, project.directory, project.sight)
+        self.instance.settle(project.directory, project.path, sight)
+        return project.state is not before
+
     async def lookup_again(self, directory: Inode, name: bytes) -> EntryAttributes:
         """Looks a name up in a directory that an action has just made into something else."""
         return await (await self.directory(directory.id)).lookup(name)

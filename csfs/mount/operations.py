@@ -20,11 +20,12 @@ from pyfuse3 import (
 
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
-from csfs.domain.refusals import Refusal
+from csfs.domain.refusals import Refusal, Rule
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node
 from csfs.mount.nodes.document import resize
+from csfs.mount.tree import Inode
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 _THREADED_BYTES = 256 * 1024
 """Reads and writes of at least this much leave the event loop; below, a thread costs more than it saves."""
+
+_OF_OTHERS = frozenset({Rule.FOREIGN, Rule.FOREIGN_DIRECTORY, Rule.LOST})
 
 _STATVFS = (
     "f_bsize",
@@ -52,14 +55,21 @@ def answering(
 ) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, T]]:
     """Turns what a handler raises into an errno; the mount lives on, whatever it is.
 
-    A Refusal is recorded for `csfs why`, an OSError is its errno, anything else is a logged EIO.
+    A Refusal is recorded for `csfs why`, an OSError is its errno, anything else is a logged EIO. A
+    refusal for what another instance holds rests on a look that may be a second old: it is looked at
+    again first, so that what was released a moment ago can be had at once.
     """
     name = handler.__name__
 
     @functools.wraps(handler)
     async def answer(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await handler(self, *args, **kwargs)
+            try:
+                return await handler(self, *args, **kwargs)
+            except Refusal as refusal:
+                if refusal.rule not in _OF_OTHERS or not await self.look_again(args):
+                    raise
+                return await handler(self, *args, **kwargs)
         except FUSEError:
             raise
         except Refusal as refusal:
@@ -89,16 +99,26 @@ class Operations(pyfuse3.Operations):
 
     def note(self, refusal: Refusal, operation: str, args: Sequence[Any]) -> None:
         """Records a refusal with the path that the request was about, and who made it."""
-        first = args[0]
-        context = next((each for each in args if isinstance(each, RequestContext)), None)
-        if context is None:
-            handle = self._mount.handles.files[first]
-            path, context = handle.inode.path(), handle.context
-        else:
-            path = self._mount.tree.inodes[first].path()
-            if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
-                path = os.path.join(path, args[1])
+        inode, context = self._subject(args)
+        path = inode.path()
+        if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
+            path = os.path.join(path, args[1])
         self._mount.refusals.record(refusal, operation, path, context)
+
+    async def look_again(self, args: Sequence[Any]) -> bool:
+        """Looks anew at the project that a request is about; whether its state is another one now."""
+        node = self._subject(args)[0].node
+        if node is None or node.project is None:
+            return False
+        return await self._mount.look_again(node.project)
+
+    def _subject(self, args: Sequence[Any]) -> tuple[Inode, RequestContext]:
+        """The inode that a request is about, and the caller; of the open, where it has only a handle."""
+        for argument in args:
+            if isinstance(argument, RequestContext):
+                return self._mount.tree.inodes[args[0]], argument
+        handle = self._mount.handles.files[args[0]]
+        return handle.inode, handle.context
 
     async def _node(self, inode: int) -> Node:
         return self._mount.node(inode) or await self._mount.recognise(self._mount.tree.inodes[inode])
@@ -278,8 +298,8 @@ class Operations(pyfuse3.Operations):
         await (await self._node(inode)).removexattr(name)
 
 
-_ABOUT_ITSELF = frozenset({"getxattr", "setxattr", "removexattr"})
-"""Operations whose bytes argument names an attribute, not a file in the inode's directory."""
+_ABOUT_ITSELF = frozenset({"getxattr", "setxattr", "removexattr", "write"})
+"""Operations whose bytes argument is no name of a file in the inode's directory."""
 
 
 def _data(handle: FileHandle) -> DataHandle:

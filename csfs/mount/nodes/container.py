@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import RequestContext
 
-from csfs.domain import names, refusals
+from csfs.domain import refusals
 from csfs.lifecycle import move
 from csfs.lifecycle.instance import FRESH_SECONDS
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.rebind import rebind
 from csfs.mount.nodes.base import Node, Plain
-from csfs.mount.nodes.directory import Directory
+from csfs.mount.nodes.directory import MEANINGFUL, Directory
 from csfs.mount.nodes.project import ProjectDirectory
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
     from csfs.mount.mount import Mount
-
-_MEANINGFUL = frozenset({names.LOCK.encode(), names.PROJECT_DOCUMENT.encode()})
-"""Names whose coming and going make a directory a project directory, or end that."""
-
 
 class Container(Directory):
     """A directory that belongs to no project. It is looked at again every second: it may become one."""
@@ -33,7 +29,7 @@ class Container(Directory):
         return True
 
     def touched(self, name: bytes) -> None:
-        if name in _MEANINGFUL:
+        if name in MEANINGFUL:
             self.standing.fresh_until = 0
 
     def subdirectory(self, child: Inode) -> Node:

@@ -102,6 +102,9 @@ class VirtualDirectory(Directory):
                 return
             found.inode.lookups += 1
 
+    def refuse_name(self, name: bytes) -> None:
+        raise refusals.control()
+
     async def create(
         self, name: bytes, mode: int, flags: int, context: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:

@@ -25,6 +25,8 @@ from csfs.mount.tree import Inode
 
 _TEMPORARY = names.TEMPORARY_PREFIX.encode()
 _LOCK = names.LOCK.encode()
+MEANINGFUL = frozenset({_LOCK, names.PROJECT_DOCUMENT.encode()})
+"""Names whose coming and going make a directory a project, or end that: the kernel asks each time."""
 _CONTROL = names.CONTROL.encode()
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 
@@ -97,11 +99,11 @@ class Directory(BackingNode):
         self.mount.guard.refuse_after_unlocking(root, context.pid)
         if project.is_free:
             return
-        self.mount.guard.removing(root, context.pid, self.mount.path_of(project))
         if project.state is State.ARCHIVED and not project.transition:
             if not self.mount.guard.is_sweeping(root, context.pid):
                 raise refusals.archive_leaves_whole(project.uid)
             return
+        self.mount.guard.removing(root, context.pid, self.mount.path_of(project))
         project.refuse_change()
         if project.state is State.ATTACHED:
             for guarded in self.sweep_roots():
@@ -140,7 +142,10 @@ class Directory(BackingNode):
         """The answer that gives the kernel a reference to the inode of a file here."""
         inode = self.mount.tree.see(self.inode, name, found)
         inode.lookups += 1
-        return attributes.of_file(found, inode)
+        entry = attributes.of_file(found, inode)
+        if name in MEANINGFUL:
+            entry.entry_timeout = 0
+        return entry
 
     async def child(self, name: bytes) -> Node:
         """The node under a name, for an action on it. Raises OSError."""
@@ -306,6 +311,10 @@ class Directory(BackingNode):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         content = await self.mount.instance.io(read_file, self.descriptor, old, MAX_BYTES)
         await document.edit(content)
+        await self._consume(old, to, new)
+
+    async def _consume(self, old: bytes, to: "Directory", new: bytes) -> None:
+        """Removes a file whose content csfs has taken over; the kernel finds that under the new name."""
         inode = self.mount.tree.known(await self.mount.instance.io(self.descriptor.stat, old))
         await self._remove(old, os.unlink)
         if inode is not None:
@@ -319,7 +328,7 @@ class Directory(BackingNode):
             await self.rename_files(old, to, _LOCK, flags)
             return
         await claim_directory(to, content)
-        await self._remove(old, os.unlink)
+        await self._consume(old, to, _LOCK)
 
     def refuse_departure(self, name: bytes, context: RequestContext) -> None:
         """Passes if what lies under a name here may be renamed to another."""

@@ -78,7 +78,7 @@ class ProjectDirectory(Directory):
     # -- attach, detach, archive, unarchive ----------------------------------------------------------
 
     async def unlink(self, name: bytes, context: RequestContext) -> None:
-        if name == _LOCK and self.own.state is not State.DETACHED:
+        if name == _LOCK and not self.own.is_free:
             await self._unlock(context)
         elif name in _DOCUMENTS and self.special(name) is not None:
             self.refuse_removal(name, context)
