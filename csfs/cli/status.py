@@ -31,4 +31,7 @@ def command(as_json: bool) -> None:
         table.add_row(
             mount.mountpoint, mount.backing, mount.instance or "?", str(mount.pid or "?"), mount.state
         )
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)

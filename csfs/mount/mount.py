@@ -83,6 +83,10 @@ class Mount:
         assert found is not None
         return found
 
+    def path_in(self, directory: Inode, name: bytes) -> str:
+        """The absolute path of a file, as the users of the mount see it."""
+        return os.path.join(self.instance.mountpoint, os.fsdecode(directory.path()), os.fsdecode(name))
+
     def path_of(self, project: Project) -> str:
         """The absolute path of a project directory, as the users of the mount see it."""
         return os.path.join(self.instance.mountpoint, os.fsdecode(project.path)).rstrip("/")

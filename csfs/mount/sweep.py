@@ -28,8 +28,8 @@ class SweepGuard:
         """Project directory -> thread that removed something, or tried to -> when."""
         self._unlocked: dict[int, dict[int, float]] = {}
         """Project directory -> thread that removed its cs.lock -> when."""
-        self._told: dict[tuple[int, int], tuple[float, bool]] = {}
-        """(Project directory, thread) -> when its command line was read, whether it names all."""
+        self._told: dict[tuple[int, int], tuple[float, list[str]]] = {}
+        """(Project directory, thread) -> when its command line was read, what it names there."""
 
     def opened(self, directory: int, roots: Iterable[int], thread: int) -> list[tuple[int, int]]:
         """Notes that a directory was opened; what it returns is to be given to `closed`."""
@@ -69,14 +69,14 @@ class SweepGuard:
         if project in self._unlocked and self._among(self._unlocked[project], thread):
             raise refusals.lock_among_others()
 
-    def removing(self, project: int, thread: int, path: str) -> None:
-        """Notes that a thread removes something in the project at `path`, whether it may or not.
+    def removing(self, project: int, thread: int, path: str, removed: str) -> None:
+        """Notes that a thread removes `removed` in the project at `path`, whether it may or not.
 
-        Raises Refusal EPERM if its process was told to remove what a project cannot do without along
-        with the rest: `rm -rf CS-x/*`.
+        Raises Refusal EPERM if its process was told to remove that along with what a project cannot do
+        without: `rm -rf CS-x/*`.
         """
         _remember(self._removed, project, thread)
-        if self._is_told_to_remove_all(project, thread, path):
+        if any(_is_in(removed, each) for each in self._told_besides(project, thread, path)):
             raise refusals.sweep("all that lies in it was named")
 
     def unlocking(self, project: int, thread: int, path: str) -> None:
@@ -91,13 +91,14 @@ class SweepGuard:
             raise refusals.lock_among_others()
         _remember(self._unlocked, project, thread)
 
-    def _is_told_to_remove_all(self, project: int, thread: int, path: str) -> bool:
+    def _told_besides(self, project: int, thread: int, path: str) -> list[str]:
+        """What a command line names in a project, if lock or documents are among it; else nothing."""
         now = processes.now()
         known = self._told.get((project, thread))
         if known is not None and known[0] > now - _BELIEVED_SECONDS:
             return known[1]
-        found = _arguments(thread)
-        told = any(os.path.join(path, name) in found for name in _INDISPENSABLE)
+        inside = [each for each in _arguments(thread) if each != path and _is_in(each, path)]
+        told = inside if any(os.path.join(path, name) in inside for name in _INDISPENSABLE) else []
         if len(self._told) >= _REMEMBERED:
             self._told.clear()
         self._told[project, thread] = (now, told)

@@ -120,7 +120,7 @@ class Tree:
         is_directory = stat.S_ISDIR(found.st_mode)
         if inode.removed and not inode.open_fds:
             inode.generation += 1
-            inode.descriptor = None
+            inode.descriptor = inode.node = None
             self._recent.pop(inode, None)
         if not is_directory and found.st_nlink > 1 and inode.parent is not None and not inode.removed:
             if inode.links is None:
@@ -177,6 +177,8 @@ class Tree:
         if inode.lookups <= 0 and self.inodes.get(inode.id) is inode and inode is not self.root:
             del self.inodes[inode.id]
             self._recent.pop(inode, None)
+            # Node and inode refer to each other: the descriptor must not wait for the collector.
+            inode.descriptor = inode.node = None
 
     def descriptor(self, inode: Inode) -> Descriptor:
         """The descriptor of a directory, opened again if it was put away.

@@ -103,7 +103,8 @@ class Directory(BackingNode):
             if not self.mount.guard.is_sweeping(root, context.pid):
                 raise refusals.archive_leaves_whole(project.uid)
             return
-        self.mount.guard.removing(root, context.pid, self.mount.path_of(project))
+        path = self.mount.path_of(project)
+        self.mount.guard.removing(root, context.pid, path, self.mount.path_in(self.inode, name))
         project.refuse_change()
         if project.state is State.ATTACHED:
             for guarded in self.sweep_roots():

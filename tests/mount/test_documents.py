@@ -1,0 +1,133 @@
+"""Documents: read from the store, edited by any program, exported, never half written."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.mount.lab import Lab, wait_for
+
+SET_TITLE = "import json,sys; d=json.load(sys.stdin); d['title']='new title'; print(json.dumps(d))"
+
+EDITS = {
+    "sed -i": "sed -i 's/\"title\": \"[^\"]*\"/\"title\": \"new title\"/' CS-a/project.json",
+    "redirect": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cat x > CS-a/project.json; rm x',
+    "temporary and mv": f'python3 -c "{SET_TITLE}" < CS-a/project.json > CS-a/.p && mv CS-a/.p CS-a/project.json',
+    "cp": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cp x CS-a/project.json; rm x',
+    "rsync": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && rsync x CS-a/project.json; rm x',
+    "rsync --inplace": (
+        f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && rsync --inplace x CS-a/project.json; rm x'
+    ),
+    "r+": (
+        'python3 -c "import json; f=open(\'CS-a/project.json\',\'r+\'); d=json.load(f);'
+        " d['title']='new title'; f.seek(0); json.dump(d,f); f.truncate(); f.close()\""
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_every_way_to_edit_takes_effect_and_is_exported(sample: Path, lab: Lab, edit: str) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    lab.run(edit).ok()
+    for place in (lab / "CS-a", sample):
+        assert json.loads((place / "project.json").read_text())["title"] == "new title"
+    assert lab.attribute("CS-a", "title") == "new title"
+    assert lab.run("getfattr --only-values -n user.csfs.exported CS-a/project.json").ok().out == "yes"
+    assert not [name for name in os.listdir(lab / "CS-a") if name.startswith(".")]
+
+
+SPOILS = {
+    "sed -i": "sed -i 's/^{/[/' CS-a/project.json",
+    "redirect": "echo '{\"uid\": ' > x; cat x > CS-a/project.json",
+    "append": "echo rubbish > x && cat x >> CS-a/project.json",
+    "mv": "echo '[]' > CS-a/.p && mv CS-a/.p CS-a/project.json",
+    "cp": "echo '{}x' > x && cp x CS-a/project.json",
+    "rsync --inplace": "echo '{}x' > x && rsync --inplace x CS-a/project.json",
+    "truncate": "truncate -s 10 CS-a/project.json",
+    "identity": "sed -i 's/\"uid\": \"P1\"/\"uid\": \"P7\"/' CS-a/project.json",
+    "identity number": "sed -i 's/\"archived\": false/\"archived\": true/' CS-a/project.json",
+    "not utf-8": "printf '{\"uid\": \"\\xff\"}' > x && cp x CS-a/project.json",
+    "fsync": (
+        "python3 -c \"import os; f=open('CS-a/project.json','r+'); f.truncate(5); os.fsync(f.fileno())\""
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
+def test_a_bad_document_is_refused_and_the_old_one_stays(sample: Path, lab: Lab, spoil: str) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    before = (lab / "CS-a/project.json").read_bytes()
+    done = lab.run(spoil).refused()
+    assert "Invalid argument" in done.err or "to a subdirectory of itself" in done.err  # mv's EINVAL
+    assert (lab / "CS-a/project.json").read_bytes() == before
+    assert (sample / "project.json").read_bytes() == before
+    assert lab.refusals()[-1]["rule"] in ("BAD_DOCUMENT", "IDENTITY_KEY")
+    assert "project.json" in lab.why("CS-a/project.json")
+
+
+def test_what_csfs_need_not_change_stays_byte_for_byte(sample: Path, lab: Lab) -> None:
+    before = (sample / "J9/job.json").read_text()
+    assert "Infinity" in before
+    assert not before.endswith("\n")
+    lab.run("touch CS-a/cs.lock").ok()
+    number = json.loads(before)["project_uid_num"]
+    expected = before.replace(f'"project_uid_num": {number}', '"project_uid_num": 1').replace(
+        f'"project_uid": "P{number}"', '"project_uid": "P1"'
+    )
+    assert (lab / "CS-a/J9/job.json").read_text() == expected
+    wait_for(lambda: (sample / "J9/job.json").read_text() == expected, "it is exported")
+
+
+def test_a_job_document_is_written_back_only_in_the_statuses_of_the_guide(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    live, exported = lab / "CS-a/J12/job.json", sample / "J12/job.json"
+    wait_for(lambda: json.loads(exported.read_text())["project_uid"] == "P1", "the import is exported")
+    last = "completed"
+    for status in ("queued", "launched", "started", "running", "waiting", "failed", "killed", "completed"):
+        live.write_text(json.dumps({**json.loads(live.read_text()), "status": status}))
+        assert json.loads(live.read_text())["status"] == status
+        if status in ("building", "queued", "completed"):
+            last = status
+        assert json.loads(exported.read_text())["status"] == last
+
+
+def test_readers_see_one_version_or_the_other(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    path = lab / "CS-a/project.json"
+    base = json.loads(path.read_text())
+    stop, problems, seen = threading.Event(), [], set()
+
+    def read() -> None:
+        while not stop.is_set():
+            for place in (path, sample / "project.json"):
+                try:
+                    document = json.loads(place.read_bytes())
+                    assert len(set(document.get("filler", [0]))) == 1
+                    seen.add(document.get("filler", [0])[0])
+                except (ValueError, AssertionError) as problem:
+                    problems.append(problem)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for n in range(40):
+        path.write_text(json.dumps({**base, "filler": [n] * (20_000 if n % 2 else 100)}))
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not problems
+    assert len(seen) > 2
+
+
+def test_times_and_modes_of_documents(sample: Path, lab: Lab) -> None:
+    before = (sample / "J9/job.json").stat()
+    (sample / "J9/job.json").chmod(0o640)
+    lab.run("touch CS-a/cs.lock && touch -d '2020-02-02 02:02:02.25' CS-a/project.json").ok()
+    for place in (lab / "CS-a", sample):
+        assert (place / "project.json").stat().st_mtime_ns % 10**9 == 250_000_000
+    assert (lab / "CS-a/J9/job.json").stat().st_mode & 0o777 == 0o640
+    lab.run("chmod 600 CS-a/project.json").ok()
+    assert (sample / "project.json").stat().st_mode & 0o777 == 0o600
+    assert (lab / "CS-a/J9/job.json").stat().st_mtime_ns > before.st_mtime_ns
