@@ -27,7 +27,7 @@ from csfs.cli.transcript import ENDING, MOUNTPOINTS, SAMPLE, STATE, STORY, Chapt
 _PATIENCE_SECONDS = 60
 """For one command of the story."""
 _LAST_WORD_SECONDS = 10
-"""For what is still under way when the demo is broken off."""
+"""For what is still under way at the end."""
 _SHOWN_LINES = 6
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DISTURBING = ("BASH_ENV", "FORCE_COLOR", "POSIXLY_CORRECT", "QUOTING_STYLE", "TAR_OPTIONS")
@@ -59,9 +59,10 @@ def _play(chapter: Chapter, shell: "Shell") -> None:
     """Shows a chapter while it is run. Raises ClickException at the first step that goes wrong."""
     click.secho(f"\n{chapter.title}", bold=True)
     for step in chapter.steps:
+        typed = step.command if os.geteuid() == 0 else step.as_user or step.command
         click.secho(f"# {step.says}", dim=True)
-        click.echo(f"$ {step.command}")
-        outcome = shell.run(step.command)
+        click.echo(f"$ {typed}")
+        outcome = shell.run(typed)
         if not step.is_met_by(outcome.output, outcome.status):
             click.echo(outcome.output, nl=False)
             raise click.ClickException(_unexpected(step, outcome))
@@ -158,8 +159,9 @@ def _csfs(*words: str) -> list[str]:
 
 
 def _environment() -> Mapping[str, str]:
+    """Messages in English, and lines long enough for every path."""
     kept = {name: value for name, value in os.environ.items() if name not in _DISTURBING}
-    return {**kept, "LC_ALL": "C"}
+    return {**kept, "LC_ALL": "C", "COLUMNS": "1000"}
 
 
 # Leaving nothing behind.
@@ -189,9 +191,11 @@ def _say_how_to_end(directory: Path) -> None:
 
 def _end(directory: Path) -> None:
     """Unmounts, ends the daemons, removes the directory. Raises ClickException for what it cannot do."""
+    mounted = [mountpoint for name in MOUNTPOINTS if not _unmount(mountpoint := str(directory / name))]
     for name in MOUNTPOINTS:
-        _unmount(str(directory / name))
         _end_daemon(directory / STATE / name / "mounted")
+    if mounted:
+        raise click.ClickException(f"still mounted, please unmount: {shlex.join(mounted)}")
     for path, directories, _ in os.walk(directory):
         for name in directories:
             if not os.path.islink(os.path.join(path, name)):
@@ -199,22 +203,19 @@ def _end(directory: Path) -> None:
     shutil.rmtree(directory)
 
 
-def _unmount(mountpoint: str) -> None:
+def _unmount(mountpoint: str) -> bool:
+    """Whether nothing is mounted there any more."""
     if mount_at(mountpoint) is None:
-        return
+        return True
     lazily = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     for tool in (_csfs("umount", "--wait", str(_LAST_WORD_SECONDS)), lazily):
         try:
-            ended = subprocess.run(
-                [*tool, mountpoint], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
-            )
+            subprocess.run([*tool, mountpoint], capture_output=True, timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            continue
-        if ended.returncode == 0 or mount_at(mountpoint) is None:
-            return
-    raise click.ClickException(
-        f"{mountpoint} is still mounted, end it with: {shlex.join([*lazily, mountpoint])}"
-    )
+            pass
+        if mount_at(mountpoint) is None:
+            return True
+    return False
 
 
 def _end_daemon(holder: Path) -> None:
@@ -226,12 +227,18 @@ def _end_daemon(holder: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            daemon = os.pidfd_open(json.load(file)["pid"])
+            pid = json.load(file)["pid"]
+    try:
+        daemon = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(daemon, number)
             if select.select([daemon], [], [], _LAST_WORD_SECONDS)[0]:
                 return
+    except ProcessLookupError:
+        return
     finally:
         os.close(daemon)
 
@@ -251,4 +258,7 @@ def _signals_do(handler: signal.Handlers | Callable[[int, FrameType | None], Non
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Breaks off, once: what follows is the cleaning up, and that runs to its end."""
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

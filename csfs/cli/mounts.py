@@ -27,26 +27,21 @@ class Mounted(msgspec.Struct, kw_only=True):
 
 def all_mounts() -> list[Mounted]:
     """Every csfs mount of this node, the later of two on one mount point last."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        before, _, after = line.partition(b" - ")
-        kind, source = after.split(b" ")[:2]
-        if kind == _TYPE.encode():
-            found.append(_described(_unescaped(before.split(b" ")[4]), _unescaped(source)))
-    return found
+    return [_described(*place) for place in _places()]
 
 
 def mount_at(mountpoint: str) -> Mounted | None:
-    """The csfs mount at this absolute path; looked for without touching it, for it may hang."""
-    return next((m for m in reversed(all_mounts()) if m.mountpoint == mountpoint), None)
+    """The csfs mount at this absolute path. No other mount is asked anything: one may hang."""
+    found = [place for place in _places() if place[0] == mountpoint]
+    return _described(*found[-1]) if found else None
 
 
 def mount_of(path: str) -> Mounted:
     """The csfs mount that an absolute path lies in. Raises ClickException if there is none."""
-    inside = [m for m in all_mounts() if is_below(path, m.mountpoint)]
+    inside = [place for place in _places() if is_below(path, place[0])]
     if not inside:
         raise click.ClickException(f"{path} does not lie in a csfs mount; `csfs status` lists them")
-    return max(inside, key=lambda m: len(m.mountpoint))
+    return _described(*max(inside, key=lambda place: len(place[0])))
 
 
 def is_below(path: str, directory: str) -> bool:
@@ -66,6 +61,17 @@ def control_file(mount: Mounted, name: str) -> bytes:
     if content is None:
         raise click.ClickException(f"the mount at {mount.mountpoint} does not answer: it is {state}")
     return content
+
+
+def _places() -> list[tuple[str, str]]:
+    """Mount point and backing directory of every csfs mount, without touching one."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
+        kind, source = after.split(b" ")[:2]
+        if kind == _TYPE.encode():
+            found.append((_unescaped(before.split(b" ")[4]), _unescaped(source)))
+    return found
 
 
 def _described(mountpoint: str, backing: str) -> Mounted:

@@ -33,5 +33,6 @@ def command(as_json: bool) -> None:
         )
     console = Console()
     if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
+        unbounded = console.options.update(width=1 << 16)
+        console.width = max(console.width, console.measure(table, options=unbounded).maximum)
     console.print(table)

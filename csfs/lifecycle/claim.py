@@ -55,6 +55,7 @@ async def claim(
         await in_thread(_take, directory, content)
     except BaseException:
         await intents.withdraw(instance, number)
+        instance.settle(directory, path, await in_thread(instance.look, directory))
         raise
 
     def commit(change: Change) -> records.Project:

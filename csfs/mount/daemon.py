@@ -154,7 +154,7 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
         async with trio.open_nursery() as nursery:
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(_end_on_signal)
-            await pyfuse3.main()
+            await pyfuse3.main(min_tasks=99, max_tasks=99)
             nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=True)

@@ -19,20 +19,37 @@ _SPIN_SECONDS = 50e-6
 """A client that works through a tree sends its next request within this time of the last answer."""
 
 
-class _UncontendedLock:
-    """trio.Lock without the checkpoint where nobody else holds it."""
+class _BargingLock:
+    """A lock that the task which lets go of it may take again before any that waits for it.
+
+    trio.Lock hands itself to the next in line, so that each request would be read by another task,
+    after a round of the scheduler. Here a waiting task is woken when the lock is let go, finds it taken
+    again as long as the handlers answer without waiting, and takes it when one does not.
+    """
 
     def __init__(self) -> None:
-        self._lock = trio.Lock()
+        self._held = False
+        self._waiting: list[trio.lowlevel.Task] = []
+        self._waking = False
 
     async def __aenter__(self) -> None:
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
+        while self._held:
+            task = trio.lowlevel.current_task()
+            self._waiting.append(task)
+
+            def give_up(_: object, task: trio.lowlevel.Task = task) -> trio.lowlevel.Abort:
+                self._waiting.remove(task)
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(give_up)
+            self._waking = False
+        self._held = True
 
     async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
+        self._held = False
+        if self._waiting and not self._waking:
+            self._waking = True
+            trio.lowlevel.reschedule(self._waiting.pop())
 
 
 class _EagerReader:
@@ -49,13 +66,15 @@ class _EagerReader:
             self._poll.register(fd, select.POLLIN)
             self._fd = fd
         self._since_yield += 1
-        if self._since_yield < _BURST:
+        if self._since_yield >= _BURST:
+            self._since_yield = 0
+            await trio.lowlevel.checkpoint()
+        if self._poll.poll(0):
+            return
+        end = time.perf_counter() + _SPIN_SECONDS
+        while time.perf_counter() < end:
             if self._poll.poll(0):
                 return
-            end = time.perf_counter() + _SPIN_SECONDS
-            while time.perf_counter() < end:
-                if self._poll.poll(0):
-                    return
         self._since_yield = 0
         await trio.lowlevel.wait_readable(fd)
 
@@ -69,7 +88,7 @@ def install() -> None:
         wait_readable=_EagerReader().wait_readable,
     )
     namespace = types.SimpleNamespace(
-        Lock=_UncontendedLock,
+        Lock=_BargingLock,
         lowlevel=lowlevel,
         open_nursery=trio.open_nursery,
         ClosedResourceError=trio.ClosedResourceError,

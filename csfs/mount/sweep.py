@@ -15,6 +15,8 @@ _REMEMBERED = 4096
 """Threads remembered for what they removed, per table; the oldest are dropped first."""
 _BELIEVED_SECONDS = 1.0
 """How long what a command line said is kept: a process number may go to another process."""
+_UNSEEN_SECONDS = 10.0
+"""Processes in another pid namespace all come as number 0: for this long they count as one process."""
 _INDISPENSABLE = (names.LOCK, *names.PROJECT_DOCUMENTS)
 
 
@@ -86,6 +88,8 @@ class SweepGuard:
         """
         if project in self._removed and self._among(self._removed[project], thread):
             raise refusals.lock_among_others()
+        if self.is_sweeping(project, thread):
+            raise refusals.sweep(names.LOCK)
         lock = os.path.join(path, names.LOCK)
         if any(each != lock and _is_in(each, path) for each in _arguments(thread)):
             raise refusals.lock_among_others()
@@ -106,6 +110,8 @@ class SweepGuard:
 
     def _among(self, table: dict[int, float], thread: int) -> bool:
         """Whether a thread of the same process is in the table, and not one that had its number before."""
+        if not thread:
+            return table.get(0, 0.0) > processes.now() - _UNSEEN_SECONDS
         process = processes.process_of(thread)
         began = processes.started(process)
         if began is None:

@@ -124,7 +124,7 @@ def test_archive_is_read_only_and_unarchive_ends_it(sample: Path, lab: Lab) -> N
     ):
         lab.run(command).refused("Read-only file system")
     lab.run("cat CS-a/J2/job.log > /dev/null").ok()
-    lab.run("chmod u+w CS-a").ok()
+    lab.run("chmod a-w CS-a && chmod -R u+w CS-a").ok()
     assert lab.state_of("CS-a") == "attached"
     assert lab.attribute("CS-a", "uid") == "P1"
     assert json.loads((sample / "project.json").read_text())["archived"] is False
@@ -224,6 +224,7 @@ def test_a_container_moves_with_the_projects_in_it(sample: Path, labs: tuple[Lab
 
 def test_a_clone_is_complete_and_owned_by_nobody(sample: Path, lab: Lab) -> None:
     lab.run("touch CS-a/cs.lock && cp -a CS-a CS-b").ok()
+    assert lab.refusals() == []
     lab.run(f"{DIFF} CS-a CS-b").ok()
     assert lab.state_of("CS-b") == "detached"
     assert "inert" in lab.attribute("CS-b", "reason")

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 VIRTUAL_ATTRIBUTES = b"user.csfs."
 """The extended attributes that csfs answers itself."""
+_SHOWN_ATTRIBUTES = frozenset(
+    VIRTUAL_ATTRIBUTES + name
+    for name in (b"state", b"uid", b"title", b"lock_id", b"jobs", b"owner", b"reason", b"exported")
+)
+"""Those that `cp -a` and rsync find on a project, and may try to give to its copy."""
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -84,10 +89,10 @@ class Node:
         return []
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
-        raise refusals.unknown_attribute(os.fsdecode(name))
+        raise OSError(errno.EOPNOTSUPP, "no attributes to set")
 
     async def removexattr(self, name: bytes) -> None:
-        raise refusals.unknown_attribute(os.fsdecode(name))
+        raise OSError(errno.ENODATA, "no such attribute")
 
 
 class BackingNode(Node):
@@ -157,6 +162,8 @@ class BackingNode(Node):
         return [name for name in names if not name.startswith(VIRTUAL_ATTRIBUTES)]
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        if name in _SHOWN_ATTRIBUTES:
+            raise OSError(errno.EOPNOTSUPP, "csfs says what it is")
         if name.startswith(VIRTUAL_ATTRIBUTES):
             raise refusals.unknown_attribute(os.fsdecode(name))
         self.refuse_change()

@@ -129,19 +129,26 @@ class ProjectDirectory(Directory):
         handle: FileHandle | None,
         context: RequestContext,
     ) -> EntryAttributes:
+        """chmod(2) archives and unarchives.
+
+        The write bits of an archived project stay: as on a filesystem that is mounted read-only, it is
+        not they that forbid writing, and its owner may still move or remove the directory.
+        """
         project, instance = self.own, self.mount.instance
         if not fields.update_mode:
             return await super().setattr(wanted, fields, handle, context)
         writable = bool(wanted.st_mode & _WRITE)
-        if project.state is State.ATTACHED and not writable:
-            await archive(instance, project)
-        elif project.state is State.ARCHIVED and writable:
+        if project.state in HELD and not writable:
+            if project.state is State.ATTACHED:
+                await archive(instance, project)
+            return await self.getattr()
+        if project.state is State.ARCHIVED and writable:
             await self._unarchive(project.held, stat.S_IMODE(wanted.st_mode))
         elif writable and project.is_free:
             record = await returning(instance, project)
             if record is not None:
                 await self._unarchive(record, stat.S_IMODE(wanted.st_mode))
-        elif project.state is not State.ARCHIVED:
+        else:
             self.refuse_change()
         await instance.io(self._apply, wanted, fields)
         return await self.getattr()
