@@ -27,6 +27,8 @@ from csfs.store.store import Store, UnknownFormat
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_NO_PASSTHROUGH = "nopassthrough"
+"""The option of csfs's own in -o: all data through the daemon."""
 _DESCRIPTOR_SHARE = 4
 """Of all descriptors a process may have, one in this many is for directories; the rest is for handles."""
 
@@ -140,7 +142,8 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
         await intents.settle(instance)
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
-    mount = Mount(instance, options.backing, descriptors=descriptors)
+    passthrough = _NO_PASSTHROUGH not in options.fuse
+    mount = Mount(instance, options.backing, descriptors=descriptors, passthrough=passthrough)
     event_loop.install()
     try:
         pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options))
@@ -173,6 +176,7 @@ def _check_mountpoint(path: str) -> None:
 def _fuse_options(options: MountOptions) -> set[str]:
     source = options.backing.replace("\\", "\\\\").replace(",", "\\,")
     chosen = {f"fsname={source}", "subtype=csfs", "default_permissions", *options.fuse}
+    chosen.discard(_NO_PASSTHROUGH)
     if os.geteuid() == 0:
         chosen.add("allow_other")
     return chosen

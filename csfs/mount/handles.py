@@ -26,6 +26,8 @@ class DataHandle(FileHandle):
     """A file open on the backing filesystem."""
 
     fd: int
+    passthrough: bool = field(default=False, kw_only=True)
+    """The kernel reads and writes it without asking."""
 
 
 @dataclass(eq=False, slots=True)

@@ -12,6 +12,7 @@ from csfs.lifecycle import processes
 from csfs.lifecycle.instance import Instance, timestamp
 from csfs.lifecycle.project import Project
 from csfs.mount.handles import Handles
+from csfs.mount.kernel import Passthrough
 from csfs.mount.nodes.base import Node
 from csfs.mount.nodes.container import RootContainer
 from csfs.mount.nodes.control import ControlDirectory
@@ -30,13 +31,16 @@ class Mount:
     tree's epoch grows, or the look at the backing directory that it rests on is too old.
     """
 
-    def __init__(self, instance: Instance, backing: str, *, descriptors: int) -> None:
+    def __init__(
+        self, instance: Instance, backing: str, *, descriptors: int, passthrough: bool = True
+    ) -> None:
         self.instance = instance
         self.backing = backing
         """The path of the backing directory, for people."""
         self.since = timestamp()
         self.tree = Tree(instance.backing, descriptors=descriptors)
         self.handles = Handles()
+        self.passthrough = Passthrough(wanted=passthrough)
         self.guard = SweepGuard()
         self.refusals = RefusalLog()
         self.pending_locks: dict[int, PendingLock] = {}
@@ -122,6 +126,7 @@ class Mount:
             "since": self.since,
             "projects": states,
             "store_bytes": instance.store.size(),
+            "passthrough": self.passthrough.off or "active",
             "open_files": len(self.handles.files),
             "known_inodes": len(self.tree.inodes),
             "refusals": len(self.refusals.entries),

@@ -277,6 +277,8 @@ class Operations(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         handle = self._mount.handles.remove_file(fh)
         if isinstance(handle, DataHandle):
+            if handle.passthrough:
+                self._mount.passthrough.release(handle.inode.id)
             await self._mount.instance.io(os.close, handle.fd)
 
     # -- extended attributes -------------------------------------------------------------------------

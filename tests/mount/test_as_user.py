@@ -51,7 +51,7 @@ def test_the_whole_life_of_a_project(users_lab: Lab) -> None:
     assert lab.attribute_of("new/CS-b", "uid") == "P1"
     lab.run("cp -a new/CS-b clone && rm clone/cs.lock && touch clone/cs.lock").ok()
     assert lab.attribute_of("clone", "uid") == "P2"
-    lab.run("sed -i 's/\"title\": \"[^\"]*\"/\"title\": \"mine\"/' clone/project.json").ok()
+    lab.run('sed -i \'s/"title": "[^"]*"/"title": "mine"/\' clone/project.json').ok()
     assert lab.attribute_of("clone", "title") == "mine"
     lab.run("rm clone/cs.lock && rm -rf clone && rmdir .csfs/projects/P2").ok()
     document = json.loads((lab.backing / "new/CS-b/project.json").read_text())

@@ -47,9 +47,9 @@ def test_what_cannot_be_mounted_says_why(make_lab: LabMaker, tmp_path: Path) -> 
     lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a/b", *state).refused("is no name")
     lab.csfs("mount", lab.backing, lab.mountpoint, *state).refused("--instance")
     (tmp_path / "file").write_text("")
-    lab.csfs(
-        "mount", lab.backing, lab.mountpoint, "--instance", "a", "--state", tmp_path / "file"
-    ).refused("state")
+    lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a", "--state", tmp_path / "file").refused(
+        "state"
+    )
     lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a", *state, "-o", "nonsense").refused()
     assert not lab.is_mounted()
 

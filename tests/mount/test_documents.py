@@ -12,7 +12,7 @@ from tests.mount.lab import Lab, wait_for
 SET_TITLE = "import json,sys; d=json.load(sys.stdin); d['title']='new title'; print(json.dumps(d))"
 
 EDITS = {
-    "sed -i": "sed -i 's/\"title\": \"[^\"]*\"/\"title\": \"new title\"/' CS-a/project.json",
+    "sed -i": 'sed -i \'s/"title": "[^"]*"/"title": "new title"/\' CS-a/project.json',
     "redirect": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cat x > CS-a/project.json; rm x',
     "temporary and mv": f'python3 -c "{SET_TITLE}" < CS-a/project.json > CS-a/.p && mv CS-a/.p CS-a/project.json',
     "cp": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cp x CS-a/project.json; rm x',
@@ -21,7 +21,7 @@ EDITS = {
         f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && rsync --inplace x CS-a/project.json; rm x'
     ),
     "r+": (
-        'python3 -c "import json; f=open(\'CS-a/project.json\',\'r+\'); d=json.load(f);'
+        "python3 -c \"import json; f=open('CS-a/project.json','r+'); d=json.load(f);"
         " d['title']='new title'; f.seek(0); json.dump(d,f); f.truncate(); f.close()\""
     ),
 }
@@ -46,9 +46,9 @@ SPOILS = {
     "cp": "echo '{}x' > x && cp x CS-a/project.json",
     "rsync --inplace": "echo '{}x' > x && rsync --inplace x CS-a/project.json",
     "truncate": "truncate -s 10 CS-a/project.json",
-    "identity": "sed -i 's/\"uid\": \"P1\"/\"uid\": \"P7\"/' CS-a/project.json",
-    "identity number": "sed -i 's/\"archived\": false/\"archived\": true/' CS-a/project.json",
-    "not utf-8": "printf '{\"uid\": \"\\xff\"}' > x && cp x CS-a/project.json",
+    "identity": 'sed -i \'s/"uid": "P1"/"uid": "P7"/\' CS-a/project.json',
+    "identity number": 'sed -i \'s/"archived": false/"archived": true/\' CS-a/project.json',
+    "not utf-8": 'printf \'{"uid": "\\xff"}\' > x && cp x CS-a/project.json',
     "fsync": (
         "python3 -c \"import os; f=open('CS-a/project.json','r+'); f.truncate(5); os.fsync(f.fileno())\""
     ),

@@ -48,9 +48,7 @@ def test_a_foreign_project_can_be_read_and_not_changed(
         ("mv CS-a CS-b && mv CS-b CS-a", "attached"),
     ],
 )
-def test_an_open_writer_keeps_the_project_in_place(
-    sample: Path, lab: Lab, action: str, after: str
-) -> None:
+def test_an_open_writer_keeps_the_project_in_place(sample: Path, lab: Lab, action: str, after: str) -> None:
     lab.run("touch CS-a/cs.lock").ok()
     lab.run(
         f"exec 9>CS-a/J1/file; ! {action.split(' && ')[0]} 2>{lab.backing.parent}/said || exit 1;"
@@ -156,7 +154,12 @@ def test_control_directory(sample: Path, lab: Lab) -> None:
 def test_extended_attributes(sample: Path, lab: Lab) -> None:
     lab.run("touch CS-a/cs.lock && setfattr -n user.mine -v x CS-a CS-a/J2/job.log").ok()
     told = lab.run("getfattr -d CS-a").ok().out
-    for line in ('user.csfs.state="attached"', 'user.csfs.uid="P1"', 'user.csfs.owner="lab1"', 'user.mine="x"'):
+    for line in (
+        'user.csfs.state="attached"',
+        'user.csfs.uid="P1"',
+        'user.csfs.owner="lab1"',
+        'user.mine="x"',
+    ):
         assert line in told.splitlines()
     assert lab.run("getfattr -d CS-a/J2/job.log").out.splitlines()[1] == 'user.mine="x"'
     lab.run("setfattr -n user.csfs.state -v free CS-a").refused("not supported")

@@ -49,9 +49,7 @@ def test_a_sweep_takes_nothing(sample: Path, lab: Lab, tmp_path: Path, sweep: st
 
 
 @pytest.mark.parametrize("start", ["top", "top/mid", "top/mid/CS-a"])
-def test_a_sweep_that_starts_above_takes_nothing(
-    sample: Path, lab: Lab, tmp_path: Path, start: str
-) -> None:
+def test_a_sweep_that_starts_above_takes_nothing(sample: Path, lab: Lab, tmp_path: Path, start: str) -> None:
     lab.run("mkdir -p top/mid && mv CS-a top/mid/ && touch top/mid/CS-a/cs.lock").ok()
     lab.run(f"cp -a top/mid/CS-a {tmp_path}/copy").ok()
     for sweep in (

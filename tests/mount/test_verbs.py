@@ -179,9 +179,7 @@ def test_a_copy_beside_the_archived_original_stays_a_copy(sample: Path, lab: Lab
     assert lab.attribute("CS-a", "uid") == "P1"
 
 
-def test_an_archived_project_may_be_renamed_and_moved_away(
-    sample: Path, lab: Lab, tmp_path: Path
-) -> None:
+def test_an_archived_project_may_be_renamed_and_moved_away(sample: Path, lab: Lab, tmp_path: Path) -> None:
     lab.run("touch CS-a/cs.lock && chmod a-w CS-a && mkdir sub && mv CS-a sub/CS-z").ok()
     assert lab.state_of("sub/CS-z") == "archived"
     lab.run(f"mv sub/CS-z {tmp_path}/away").ok()

@@ -20,6 +20,7 @@ from csfs.mount.tree import Inode
 if TYPE_CHECKING:
     from csfs.mount.mount import Mount
 
+
 class Container(Directory):
     """A directory that belongs to no project. It is looked at again every second: it may become one."""
 

@@ -1,14 +1,19 @@
 """Data files, symlinks and special files: what they are on the backing filesystem, they are here."""
 
 import os
+from typing import TYPE_CHECKING
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing.descriptor import open_file
 from csfs.domain import names, refusals
-from csfs.mount import attributes
+from csfs.mount import attributes, kernel
 from csfs.mount.handles import DataHandle, FileHandle
 from csfs.mount.nodes.base import BackingNode, apply_to_descriptor
+from csfs.mount.tree import Inode
+
+if TYPE_CHECKING:
+    from csfs.mount.mount import Mount
 
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 """Flags of open(2) that go through to the backing filesystem. O_DIRECT would want aligned memory."""
@@ -17,6 +22,15 @@ _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 def writes(flags: int) -> bool:
     """Whether a file opened with these flags may be changed through it."""
     return flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+
+
+def open_data(mount: "Mount", inode: Inode, fd: int, writable: bool, context: RequestContext) -> FileInfo:
+    """The answer to an open or create: passthrough if the kernel can, else through the daemon."""
+    backing_id = mount.passthrough.open(inode.id, fd, cached=bool(inode.open_fds))
+    handle = DataHandle(inode, context, writable, fd, passthrough=bool(backing_id))
+    flush = writable or not mount.passthrough.can_skip_flush
+    number = mount.handles.add_file(handle)
+    return FileInfo(fh=kernel.handle(number, backing_id=backing_id, flush=flush), keep_cache=False)
 
 
 class DataFile(BackingNode):
@@ -31,8 +45,7 @@ class DataFile(BackingNode):
             self._refuse_inert_lock()
         directory, name = self.place()
         fd = await self.mount.instance.io(open_file, directory, name, flags & _KEPT)
-        number = self.mount.handles.add_file(DataHandle(self.inode, context, writable, fd))
-        return FileInfo(fh=number, keep_cache=False)
+        return open_data(self.mount, self.inode, fd, writable, context)
 
     async def setattr(
         self,

@@ -16,9 +16,9 @@ from csfs.domain.lock import MAX_BYTES as MAX_LOCK_BYTES
 from csfs.domain.state import HELD, State
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes
-from csfs.mount.handles import DataHandle, DirectoryHandle
+from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes.base import BackingNode, Node, give_to_caller
-from csfs.mount.nodes.data import DataFile, writes
+from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.document import Document
 from csfs.mount.nodes.lock import PendingLock, claim_directory, is_copy
 from csfs.mount.tree import Inode
@@ -213,9 +213,8 @@ class Directory(BackingNode):
         fd = await self.mount.instance.io(_create, directory, name, mode, flags, context)
         entry = self._entered(name, os.fstat(fd))
         inode = self.mount.tree.inodes[entry.st_ino]
-        number = self.mount.handles.add_file(DataHandle(inode, context, writes(flags), fd))
         self.touched(name)
-        return FileInfo(fh=number, keep_cache=False), entry
+        return open_data(self.mount, inode, fd, writes(flags), context), entry
 
     async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
         return await self._make(name, context, mode, lambda at: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at))
