@@ -173,7 +173,7 @@ class Lab:
             suspicious = any(word in line for word in ("ERROR", "WARNING", "Traceback", "Exception"))
             if suspicious and not any(word in line for word in self.expected_in_log):
                 raise AssertionError(f"in the log of {self.name}:\n{self.log}")
-        left = [path for path in self.backing.rglob(".csfs-tmp.*")]
+        left = list(self.backing.rglob(".csfs-tmp.*"))
         assert not left, f"temporary files are left: {left}"
 
 

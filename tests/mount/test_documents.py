@@ -14,7 +14,7 @@ SET_TITLE = "import json,sys; d=json.load(sys.stdin); d['title']='new title'; pr
 EDITS = {
     "sed -i": 'sed -i \'s/"title": "[^"]*"/"title": "new title"/\' CS-a/project.json',
     "redirect": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cat x > CS-a/project.json; rm x',
-    "temporary and mv": f'python3 -c "{SET_TITLE}" < CS-a/project.json > CS-a/.p && mv CS-a/.p CS-a/project.json',
+    "temporary and mv": (f'cd CS-a && python3 -c "{SET_TITLE}" < project.json > .p && mv .p project.json'),
     "cp": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cp x CS-a/project.json; rm x',
     "rsync": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && rsync x CS-a/project.json; rm x',
     "rsync --inplace": (
