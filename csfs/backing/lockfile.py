@@ -9,11 +9,14 @@ import os
 
 from csfs.backing import temporary
 from csfs.backing.descriptor import Descriptor, read_file
+from csfs.backing.syscalls import RENAME_NOREPLACE, renameat2
 from csfs.domain import lock, names
 
 _NAME = names.LOCK.encode()
 _MODE = 0o444
 _ATTEMPTS = 5
+_NO_FILE = (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENXIO)
+"""What reading a cs.lock gives that is no readable regular file: a symlink, a FIFO, far too large."""
 
 
 class Taken(Exception):
@@ -51,7 +54,7 @@ def read(directory: Descriptor, *, network: bool) -> lock.Lock | lock.Opaque | N
         except OSError as error:
             if error.errno == errno.ESTALE:
                 continue
-            if error.errno in (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENXIO):
+            if error.errno in _NO_FILE:
                 return lock.Opaque(b"")
             raise
     raise OSError(errno.ESTALE, f"{names.LOCK} is being replaced again and again")
@@ -75,7 +78,7 @@ def replace(directory: Descriptor, expected: bytes, content: bytes, *, owner: tu
 
     Raises NotOurs if its content is not `expected`; OSError if the backing filesystem fails.
     """
-    if _content(directory) != expected:
+    if content_of(directory) != expected:
         raise NotOurs
     with temporary.holding(directory, content, mode=_MODE, owner=owner) as name:
         os.rename(name, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
@@ -94,20 +97,41 @@ def release(directory: Descriptor, expected: bytes) -> None:
         os.rename(_NAME, aside, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
     except FileNotFoundError as error:
         raise NotOurs from error
-    found = read_file(directory, aside, lock.MAX_BYTES)
-    if found != expected:
-        try:
-            os.link(aside, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
-        except FileExistsError:
-            pass
-    temporary.remove(directory, aside)
-    directory.sync()
+    found = None
+    try:
+        found = content_of(directory, aside)
+    finally:
+        if found == expected:
+            temporary.remove(directory, aside)
+        else:
+            _put_back(directory, aside)
+        directory.sync()
     if found != expected:
         raise NotOurs
 
 
-def _content(directory: Descriptor) -> bytes | None:
+def _put_back(directory: Descriptor, aside: bytes) -> None:
+    """Gives a lock that is not ours its name again, unless there is another one by now."""
     try:
-        return read_file(directory, _NAME, lock.MAX_BYTES)
+        os.link(aside, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except PermissionError:  # a directory, or a file that only its owner may link
+        renameat2(directory.fd, aside, directory.fd, _NAME, RENAME_NOREPLACE)
+        return
+    temporary.remove(directory, aside)
+
+
+def content_of(directory: Descriptor, name: bytes = _NAME) -> bytes | None:
+    """The bytes of the lock; None if there is none, or something that csfs cannot have put there.
+
+    Raises OSError.
+    """
+    try:
+        return read_file(directory, name, lock.MAX_BYTES)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise

@@ -38,11 +38,14 @@ def walk(project: Descriptor) -> Iterator[Page]:
 def differences(project: Descriptor, pages: Iterable[Page]) -> Iterator[str]:
     """What of the manifest is missing or changed in `project`, a line each. Raises OSError."""
     missing: set[bytes] = set()
+    directory, at = project, b""
     for page in pages:
         if page.directory in missing:
             missing.update(_subdirectories(page))
             continue
-        directory = project.descend(page.directory)
+        above, _, name = page.directory.rpartition(b"/")
+        directory = directory.child(name) if name and above == at else project.descend(page.directory)
+        at = page.directory
         for before in page.entries:
             path = page.directory + b"/" + before.name if page.directory else before.name
             shown = os.fsdecode(path).encode(errors="backslashreplace").decode()

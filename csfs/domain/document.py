@@ -61,14 +61,14 @@ class Object:
     def text(self, key: str, default: str = "") -> str:
         """The value of `key` if that is a string."""
         member = self.members.get(key)
-        return next(_strings([member.value]), default) if member is not None else default
+        return next(strings([member.value] if member is not None else []), default)
 
     def texts(self, key: str) -> tuple[str, ...]:
         """The strings in the list that `key` holds."""
         member = self.members.get(key)
         if member is None or not isinstance(member.value, list):
             return ()
-        return tuple(_strings(member.value))
+        return tuple(strings(member.value))
 
 
 class Number(str):
@@ -85,7 +85,7 @@ class Number(str):
     __hash__ = str.__hash__
 
 
-def _strings(values: Iterable[Any]) -> Iterator[str]:
+def strings(values: Iterable[Any]) -> Iterator[str]:
     """The strings among these values. Half of a surrogate pair, which JSON can spell, is escaped."""
     for value in values:
         if isinstance(value, str) and not isinstance(value, Number):
@@ -136,15 +136,17 @@ class Document:
 
 
 def _edits(item: Object, values: Mapping[str, Value]) -> Iterator[tuple[int, int, str]]:
+    added: list[str] = []
     for key, value in values.items():
         written = json.dumps(value)
         member = item.members.get(key)
         if member is None:
             if value is True or key == "uid":
-                comma = ", " if item.members else ""
-                yield item.open, item.open, f"{json.dumps(key)}: {written}{comma}"
+                added.append(f"{json.dumps(key)}: {written}")
         elif member.value != (_decoder.decode(written)):
             yield member.start, member.end, written
+    if added:
+        yield item.open, item.open, ", ".join(added) + (", " if item.members else "")
 
 
 def parse(content: bytes, kind: Kind) -> Document:

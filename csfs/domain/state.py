@@ -64,8 +64,9 @@ def judge(
 ) -> Verdict:
     """Judges one directory from its lock, its project.json, and the store's claim on it.
 
-    `claim` is the store's record whose lock id is the lock's, or, failing that, whose directory
-    has this inode or path; None if there is neither. Pure: the same facts, the same verdict.
+    `claim` is the store's record of a project that is attached in this very directory, or, failing
+    that, whose lock id is the lock's, or whose directory has this inode; None if there is none of
+    them. Pure: the same facts, the same verdict.
     """
     free = State.DETACHED if has_project_document else State.PLAIN
     held = claim is not None and claim.state != "detached"
@@ -98,7 +99,13 @@ def judge(
             return Verdict(State.LOST, lock.owner, "another instance has taken it")
         return Verdict(State.FOREIGN, lock.owner)
     if claim is not None and same_claim and held:
-        return Verdict(State(claim.state))
+        if here:
+            return Verdict(State(claim.state))
+        if claim.state == "attached" and claim.path == path:
+            return Verdict(State.ATTACHED, rebind=True, reason="the directory was restored in place")
+        return Verdict(free, reason="the project of its cs.lock lies in another directory now", inert=True)
+    if ours_here:
+        return Verdict(State.LOST, lock.owner, "its cs.lock was replaced by that of another claim")
     return Verdict(
         State.FOREIGN,
         lock.owner,

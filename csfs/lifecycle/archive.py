@@ -4,7 +4,6 @@ from csfs.backing import manifest
 from csfs.backing.io import in_thread
 from csfs.domain.manifest import Page
 from csfs.lifecycle import documents, intents
-from csfs.lifecycle.detach import rewrite_project_document
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
@@ -24,16 +23,15 @@ async def archive(instance: Instance, project: Project) -> None:
         after = instance.relocked(before, project.directory, project.path, archived=True)
         await intents.declare(instance, records.Intent(action="archive", before=before, after=after))
         try:
-            await rewrite_project_document(instance, project, after)
+            await instance.store.write(lambda change: documents.identify(instance, change, after))
             await documents.export_all(instance, project, held_back=True)
             pages = await in_thread(lambda: list(manifest.walk(project.directory)))
             await instance.store.write(lambda change: _keep_manifest(change, after.number, pages))
             await relock(instance, project, before, after)
         except BaseException:
-            await rewrite_project_document(instance, project, before)
-            await intents.withdraw(instance, before.number)
+            await intents.take_back(instance, before)
             raise
-        await instance.store.write(lambda change: intents.commit(change, after))
+        await instance.store.write(lambda change: intents.commit(instance, change, after))
         sight = await in_thread(instance.look, project.directory)
         instance.enter(project, after, sight)
 

@@ -10,7 +10,7 @@ from csfs.backing.descriptor import Descriptor
 from csfs.domain import document, job, names, refusals
 from csfs.domain.document import Document, Invalid, Kind, Value
 from csfs.domain.job import JobStatus
-from csfs.lifecycle import documents
+from csfs.lifecycle import documents, intents
 from csfs.lifecycle.claim import claim
 from csfs.lifecycle.instance import Instance, timestamp
 from csfs.lifecycle.intents import as_detached
@@ -27,18 +27,20 @@ async def attach(instance: Instance, directory: Descriptor, path: bytes, content
     Refusal EINVAL for a project.json or workspaces.json that is not valid (naming line and column),
     EROFS if another instance was quicker, EPERM for a project inside another one, OSError.
     """
-    former = instance.claims.by_inode(directory.inode)
+    found = instance.claims.by_inode(directory.inode)
+    # One that is archived is away: another directory has got its inode number.
+    former = as_detached(found, timestamp()) if found is not None and found.state == "attached" else None
 
     def fill(change: Change, record: records.Project) -> records.Project:
         for below, _ in contents.projects_below(directory):
             raise refusals.nested(below.decode(errors="backslashreplace"))
         if former is not None:
-            change.put_project(as_detached(former, timestamp()))
+            intents.commit(instance, change, former)
         return _import(instance, change, directory, record)
 
     project = await claim(instance, directory, path, content, "attach", fill)
     if former is not None:
-        instance.claims.put(as_detached(former, timestamp()))
+        instance.claims.put(former)
     for name in names.PROJECT_DOCUMENTS:
         await documents.export_one(instance, project, name)
     instance.exports_due.set()
@@ -55,7 +57,7 @@ def _import(
     _store(change, record, names.PROJECT_DOCUMENT, project, mtime_ns, values)
     belongs: dict[str, Value] = {"project_uid": record.uid, "project_uid_num": record.number}
 
-    if contents.read(directory, names.WORKSPACES_DOCUMENT) is not None:
+    if directory.exists(names.WORKSPACES_DOCUMENT.encode()):
         workspaces, mtime_ns = _required(directory, names.WORKSPACES_DOCUMENT)
         _store(change, record, names.WORKSPACES_DOCUMENT, workspaces, mtime_ns, belongs)
     else:

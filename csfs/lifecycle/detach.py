@@ -1,8 +1,6 @@
 """Detach: everything is exported, the lock is released, the store keeps a record (`rm cs.lock`)."""
 
 from csfs.backing.io import in_thread
-from csfs.domain import document, names
-from csfs.domain.document import Kind
 from csfs.lifecycle import documents, intents
 from csfs.lifecycle.held_lock import unlock
 from csfs.lifecycle.instance import Instance, timestamp
@@ -22,12 +20,11 @@ async def detach(instance: Instance, project: Project) -> None:
         after = intents.as_detached(record, timestamp())
         await intents.declare(instance, records.Intent(action="detach", before=record, after=after))
         try:
-            await rewrite_project_document(instance, project, after)
+            await instance.store.write(lambda change: documents.identify(instance, change, after))
             await documents.export_all(instance, project, held_back=True)
             await unlock(instance, project, record)
         except BaseException:
-            await rewrite_project_document(instance, project, record)
-            await intents.withdraw(instance, record.number)
+            await intents.take_back(instance, record)
             raise
         await _commit(instance, project, after)
 
@@ -39,15 +36,6 @@ async def let_go(instance: Instance, project: Project) -> None:
 
 
 async def _commit(instance: Instance, project: Project, after: records.Project) -> None:
-    await instance.store.write(lambda change: intents.commit(change, after))
+    await instance.store.write(lambda change: intents.commit(instance, change, after))
     sight = await in_thread(instance.look, project.directory)
     instance.enter(project, after, sight)
-
-
-async def rewrite_project_document(instance: Instance, project: Project, record: records.Project) -> None:
-    """Gives the live project.json the identity keys that `record` stands for."""
-    content = documents.read(instance, project, names.PROJECT_DOCUMENT)
-    before = document.parse(content, Kind.PROJECT)
-    after = before.rewritten(instance.identity_values(record))
-    if after is not before:
-        await documents.put(instance, project, names.PROJECT_DOCUMENT, after)

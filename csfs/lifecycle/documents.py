@@ -1,6 +1,8 @@
 """The documents of a held project: read from the store, edited through it, exported from it."""
 
 import logging
+import os
+import stat
 import time
 
 import msgspec
@@ -37,7 +39,7 @@ def summary(uid: str, found: Document) -> records.Job:
     spec = head.members.get("spec")
     kind = head.text("job_type") or head.text("type")
     if not kind and spec is not None and isinstance(spec.value, dict):
-        kind = str(spec.value.get("type", ""))
+        kind = next(document.strings([spec.value.get("type")]), "")
     return records.Job(
         uid=uid,
         type=kind,
@@ -80,20 +82,31 @@ async def put(instance: Instance, project: Project, path: str, after: Document) 
     """Stores a valid document of the project, and what follows from it."""
     number = project.held.number
 
-    def work(change: Change) -> records.Project | None:
+    def work(change: Change) -> None:
         store_document(change, number, path, after, exported=False)
-        if after.kind is not Kind.PROJECT:
-            return None
-        record = change.project(number)
-        assert record is not None, "a held project has its record"
-        record = msgspec.structs.replace(record, title=after.head.text("title"))
-        change.put_project(record)
-        return record
+        if after.kind is Kind.PROJECT:
+            record = change.project(number)
+            assert record is not None, "a held project has its record"
+            change.put_project(msgspec.structs.replace(record, title=after.head.text("title")))
 
-    record = await instance.store.write(work)
-    if record is not None:
-        instance.claims.put(record)
-        project.record = record
+    await instance.store.write(work)
+    if after.kind is Kind.PROJECT:
+        # Not what was written: of two writes the later may have been told of first.
+        record = instance.store.read(lambda view: view.project(number))
+        if record is not None and project.record is not None:
+            instance.claims.put(record)
+            project.record = record
+
+
+def identify(instance: Instance, change: Change, record: records.Project) -> None:
+    """Gives the live project.json the identity keys that `record` stands for."""
+    content = change.document(record.number, names.PROJECT_DOCUMENT)
+    if content is None:
+        return
+    before = document.parse(content, Kind.PROJECT)
+    after = before.rewritten(instance.identity_values(record))
+    if after is not before:
+        store_document(change, record.number, names.PROJECT_DOCUMENT, after, exported=False)
 
 
 def store_document(
@@ -115,10 +128,14 @@ def store_document(
 async def set_mtime(instance: Instance, project: Project, path: str, mtime_ns: int) -> None:
     """Gives the live document another mtime (`touch -d`, `cp -p`, rsync), and exports that too."""
     number = project.held.number
-    content = read(instance, project, path)
-    await instance.store.write(
-        lambda change: change.put_document(number, path, content, mtime_ns=mtime_ns, exported=False)
-    )
+
+    def work(change: Change) -> None:
+        content = change.document(number, path)
+        if content is None:
+            raise FileNotFoundError(2, path)
+        change.put_document(number, path, content, mtime_ns=mtime_ns, exported=False)
+
+    await instance.store.write(work)
     await export_one(instance, project, path)
 
 
@@ -144,15 +161,22 @@ async def export_one(instance: Instance, project: Project, path: str) -> None:
 async def export_all(instance: Instance, project: Project, *, held_back: bool = False) -> None:
     """Exports every document that the backing directory does not hold as the store does.
 
-    With `held_back` also those that the status of their job holds back. Raises OSError.
+    With `held_back` also those that the status of their job holds back. One that fails does not
+    keep the others from being exported. Raises OSError, the first that was met.
     """
     number = project.held.number
 
     def due(view: View) -> list[str]:
         return [path for path in view.unexported(number) if held_back or not is_held_back(view, number, path)]
 
+    failure: OSError | None = None
     for path in instance.store.read(due):
-        await _export(instance, project, path)
+        try:
+            await _export(instance, project, path)
+        except OSError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 async def _export(instance: Instance, project: Project, path: str) -> None:
@@ -178,8 +202,21 @@ async def _export(instance: Instance, project: Project, path: str) -> None:
 
 def _write(project: Descriptor, path: str, content: bytes, mtime_ns: int) -> None:
     parent, _, name = path.encode().rpartition(b"/")
-    directory = project.descend(parent)
+    try:
+        directory = project.descend(parent)
+    except FileNotFoundError:
+        directory = _directory_again(project, parent)
     export(directory, name, content, mtime_ns=mtime_ns, owner=owner_of(directory))
+
+
+def _directory_again(project: Descriptor, name: bytes) -> Descriptor:
+    """Makes the directory of a job anew: it was removed behind our back, but its document is ours."""
+    around = os.fstat(project.fd)
+    os.mkdir(name, stat.S_IMODE(around.st_mode), dir_fd=project.fd)
+    directory = project.child(name)
+    if os.geteuid() == 0:
+        os.chown(directory.path(), around.st_uid, around.st_gid)
+    return directory
 
 
 async def work_off(instance: Instance) -> None:

@@ -39,8 +39,10 @@ class Claims:
         self.drop(record.number)
         self.by_number[record.number] = record
         self._by_lock[record.lock_id] = record.number
-        if record.state != "detached":
+        if record.state == "attached":
             self._by_inode[record.inode] = record.number
+        elif record.state == "archived":
+            self._by_inode.setdefault(record.inode, record.number)
 
     def drop(self, number: int) -> None:
         before = self.by_number.pop(number, None)
@@ -54,7 +56,7 @@ class Claims:
         return None if number is None else self.by_number[number]
 
     def by_inode(self, inode: int) -> records.Project | None:
-        """The project held in the directory with this inode."""
+        """The project held in the directory with this inode; an attached one if there is one."""
         number = self._by_inode.get(inode)
         return None if number is None else self.by_number[number]
 
@@ -110,11 +112,10 @@ class Instance:
 
     def judge(self, sight: Sight, inode: int, path: bytes) -> tuple[Verdict, records.Project | None]:
         """What the directory is for this instance, and the record that makes it so."""
-        claim = None
-        if isinstance(sight.lock, lock.Lock):
-            claim = self.claims.by_lock(sight.lock.lock_id)
-        if claim is None:
-            claim = self.claims.by_inode(inode)
+        claim = self.claims.by_inode(inode)
+        attached_here = claim is not None and claim.state == "attached" and claim.path == path
+        if isinstance(sight.lock, lock.Lock) and not attached_here:
+            claim = self.claims.by_lock(sight.lock.lock_id) or claim
         verdict = judge(
             lock=sight.lock,
             has_project_document=sight.has_project_document,
@@ -182,7 +183,7 @@ class Instance:
 
         try:
             directory, sight = await in_thread(find)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return self.settle(directory, record.path, sight)
 

@@ -11,9 +11,10 @@ import logging
 import msgspec
 
 from csfs.backing import lockfile
-from csfs.backing.descriptor import Descriptor, read_file
+from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
-from csfs.domain import lock, names
+from csfs.domain import names
+from csfs.lifecycle import documents
 from csfs.lifecycle.instance import Instance, owner_of
 from csfs.store import records
 from csfs.store.records import Intent
@@ -37,9 +38,21 @@ async def withdraw(instance: Instance, number: int) -> None:
     await instance.store.write(lambda change: change.drop_intent(number))
 
 
-def commit(change: Change, after: records.Project) -> None:
+async def take_back(instance: Instance, before: records.Project) -> None:
+    """Puts the project.json back to what it was before an action, and drops its intent."""
+
+    def work(change: Change) -> None:
+        documents.identify(instance, change, before)
+        change.drop_intent(before.number)
+
+    await instance.store.write(work)
+    instance.exports_due.set()
+
+
+def commit(instance: Instance, change: Change, after: records.Project) -> None:
     """Makes the outcome of an action the truth, and drops its intent, in one transaction."""
     change.put_project(after)
+    documents.identify(instance, change, after)
     if after.state != "archived":
         change.drop_manifest(after.number)
     change.drop_intent(after.number)
@@ -52,7 +65,7 @@ async def settle(instance: Instance) -> None:
     """
     for intent in instance.store.read(View.intents):
         outcome = await in_thread(_settle_on_backing, instance, intent)
-        await instance.store.write(lambda change, i=intent, o=outcome: _conclude(change, i, o))  # type: ignore[misc]
+        await instance.store.write(lambda change, i=intent, o=outcome: _conclude(instance, change, i, o))  # type: ignore[misc]
         if outcome is not None:
             instance.claims.put(outcome)
         log.warning(
@@ -63,11 +76,11 @@ async def settle(instance: Instance) -> None:
         )
 
 
-def _conclude(change: Change, intent: Intent, outcome: records.Project | None) -> None:
+def _conclude(instance: Instance, change: Change, intent: Intent, outcome: records.Project | None) -> None:
     if outcome is None:
         change.drop_intent(intent.after.number)
         return
-    commit(change, outcome)
+    commit(instance, change, outcome)
     if outcome.state != "detached":
         for name in names.PROJECT_DOCUMENTS:
             change.mark_unexported(outcome.number, name)
@@ -78,22 +91,24 @@ def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | 
     before, after = intent.before, intent.after
     if before is None:
         directory = _find(instance, after)
-        if directory is not None and _lock(directory) == after.lock_content:
+        if directory is not None and lockfile.content_of(directory) == after.lock_content:
             lockfile.release(directory, after.lock_content)
         return None
     if intent.action == "detach":
         directory = _find(instance, before)
-        kept = directory is not None and _lock(directory) == before.lock_content
+        kept = directory is not None and lockfile.content_of(directory) == before.lock_content
         return before if kept else after
     directory = _find(instance, after)
-    if directory is not None:
-        found = _lock(directory)
-        if intent.action == "move" and found == before.lock_content:
+    if directory is None:
+        return before
+    found = lockfile.content_of(directory)
+    # A lock of the user's own bytes is the same before and after: it does not tell.
+    told = before.lock_content != after.lock_content
+    if intent.action == "move":
+        if told and found == before.lock_content:
             lockfile.replace(directory, before.lock_content, after.lock_content, owner=owner_of(directory))
-            return after
-        if found == after.lock_content:
-            return after
-    return before
+        return after
+    return after if told and found == after.lock_content else before
 
 
 def _find(instance: Instance, record: records.Project) -> Descriptor | None:
@@ -103,13 +118,6 @@ def _find(instance: Instance, record: records.Project) -> Descriptor | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return directory if directory.inode == record.inode else None
-
-
-def _lock(directory: Descriptor) -> bytes | None:
-    try:
-        return read_file(directory, names.LOCK.encode(), lock.MAX_BYTES)
-    except FileNotFoundError:
-        return None
 
 
 def as_detached(record: records.Project, since: str) -> records.Project:

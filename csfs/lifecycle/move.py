@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
+
 from csfs.backing import contents
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
-from csfs.domain import lock
+from csfs.domain import names
 from csfs.domain.state import State
 from csfs.lifecycle import documents, intents
-from csfs.lifecycle.detach import rewrite_project_document
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project, Sight
@@ -38,8 +39,8 @@ async def move(
 ) -> None:
     """Renames a directory from the path `old` to `new`, and all projects at or below it with it.
 
-    `rename` does it on the backing directory. Nothing is rewritten but the locks and the
-    `project_dir` of the projects. Raises Refusal EBUSY unless each is quiescent, EPERM for one of
+    `rename` does it on the backing directory. Nothing is rewritten but the lock and the
+    `project_dir` of each attached project. Raises Refusal EBUSY unless each is quiescent, EPERM for one of
     another instance, or what `rename` raises.
     """
     for project in projects:
@@ -50,12 +51,7 @@ async def move(
         refuse_unless_quiescent(instance, project)
     held = [project for project in projects if project.record is not None]
     before = [project.held for project in held]
-    after = [
-        instance.relocked(
-            record, project.directory, _moved(project.path, old, new), archived=record.state == "archived"
-        )
-        for project, record in zip(held, before, strict=True)
-    ]
+    after = [_record_at(instance, project, _moved(project.path, old, new)) for project in held]
     for project in projects:
         project.transition = "move"
     try:
@@ -81,16 +77,23 @@ async def move(
             project.transition = ""
     for project in held:
         if project.state is State.ATTACHED:
-            await rewrite_project_document(instance, project, project.held)
-            await documents.export_all(instance, project)
+            await documents.export_one(instance, project, names.PROJECT_DOCUMENT)
 
 
 async def _follow(instance: Instance, project: Project, was: records.Project, will: records.Project) -> None:
-    if isinstance(lock.parse(was.lock_content), lock.Lock):
+    if will.lock_content != was.lock_content:
         await relock(instance, project, was, will)
-    await instance.store.write(lambda change: intents.commit(change, will))
+    await instance.store.write(lambda change: intents.commit(instance, change, will))
     sight = await in_thread(instance.look, project.directory)
     instance.enter(project, will, sight)
+
+
+def _record_at(instance: Instance, project: Project, path: bytes) -> records.Project:
+    """The record of a project that lies at `path`. In an archived one nothing is written."""
+    record = project.held
+    if record.state == "archived":
+        return msgspec.structs.replace(record, path=path, inode=project.inode)
+    return instance.relocked(record, project.directory, path, archived=False)
 
 
 def _moved(path: bytes, old: bytes, new: bytes) -> bytes:

@@ -1,17 +1,17 @@
 """Unarchive: an archived project becomes writable again, here or at a new place (`chmod u+w`)."""
 
-from csfs.backing import manifest
+from csfs.backing import lockfile, manifest
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
-from csfs.domain import lock, refusals
+from csfs.domain import lock, names, refusals
 from csfs.domain.manifest import Page
 from csfs.lifecycle import documents, intents
-from csfs.lifecycle.detach import rewrite_project_document
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
 from csfs.store import records
+from csfs.store.store import Change
 
 
 async def returning(instance: Instance, project: Project) -> records.Project | None:
@@ -26,11 +26,16 @@ async def returning(instance: Instance, project: Project) -> records.Project | N
     record = instance.claims.by_lock(found.lock_id)
     if record is None or record.state != "archived" or found.encode() != record.lock_content:
         return None
+    return None if await in_thread(_is_in_its_place, instance, record) else record
+
+
+def _is_in_its_place(instance: Instance, record: records.Project) -> bool:
+    """Whether the archived directory lies where it was; another may have got its inode number."""
     try:
-        original = await in_thread(instance.backing.descend, record.path)
+        original = instance.backing.descend(record.path)
     except (FileNotFoundError, NotADirectoryError):
-        return record
-    return record if original.inode != record.inode else None
+        return False
+    return original.inode == record.inode and lockfile.content_of(original) == record.lock_content
 
 
 async def unarchive(
@@ -58,11 +63,19 @@ async def unarchive(
         except BaseException:
             await intents.withdraw(instance, record.number)
             raise
-        await instance.store.write(lambda change: intents.commit(change, after))
+        await instance.store.write(lambda change: _commit(instance, change, after, accept_changes))
         sight = await in_thread(instance.look, project.directory)
         instance.enter(project, after, sight)
-    await rewrite_project_document(instance, project, after)
-    await documents.export_all(instance, project)
+    for name in names.PROJECT_DOCUMENTS:
+        await documents.export_one(instance, project, name)
+    instance.exports_due.set()
+
+
+def _commit(instance: Instance, change: Change, after: records.Project, accept_changes: bool) -> None:
+    """Also has the documents written anew that came back otherwise, or of which no manifest tells."""
+    intents.commit(instance, change, after)
+    for path in list(change.paths(after.number)) if accept_changes else names.PROJECT_DOCUMENTS:
+        change.mark_unexported(after.number, path)
 
 
 def _differences(directory: Descriptor, pages: list[Page]) -> list[str]:

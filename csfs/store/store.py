@@ -12,7 +12,7 @@ import msgspec
 
 from csfs.domain.manifest import Page
 from csfs.store import records
-from csfs.store.writer import Writer
+from csfs.store.writer import Writer, as_oserror
 
 T = TypeVar("T")
 
@@ -207,10 +207,14 @@ class Store:
             environment = lmdb.open(
                 os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600
             )
+            store = cls(environment)
+            try:
+                store._initialise(name)
+            except BaseException:
+                store.close()
+                raise
         except lmdb.Error as error:
-            raise OSError(error.code, f"cannot open the store in {directory}: {error}") from error
-        store = cls(environment)
-        store._initialise(name)
+            raise as_oserror(error, os.fspath(directory)) from error
         return store
 
     def _initialise(self, name: str) -> None:

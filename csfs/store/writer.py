@@ -1,12 +1,17 @@
 """The one writer of the store: a thread that commits together what arrives together."""
 
+import errno
+import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import lmdb
 import trio
+
+from csfs.domain import document
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -23,9 +28,21 @@ class _Ticket(Generic[C]):
         self.token = trio.lowlevel.current_trio_token()
 
 
-def as_oserror(error: lmdb.Error) -> OSError:
-    """LMDB's error with the errno in it; its own codes (below zero) become EIO."""
-    return OSError(error.code if error.code > 0 else 5, f"the store: {error}")
+def as_oserror(error: lmdb.Error, directory: str) -> OSError:
+    """LMDB's error with the errno in it; its own codes (below zero) become EIO.
+
+    A write that a full disk cut short is EIO for LMDB. Where the store's `directory` has no room for
+    the largest document, the reason is that: ENOSPC or EDQUOT.
+    """
+    code = error.code if error.code > 0 else errno.EIO
+    if error.code == errno.EIO:
+        try:
+            with tempfile.TemporaryFile(dir=directory) as probe:
+                os.posix_fallocate(probe.fileno(), 0, document.MAX_BYTES)
+        except OSError as reason:
+            if reason.errno in (errno.ENOSPC, errno.EDQUOT):
+                code = reason.errno
+    return OSError(code, f"the store: {error}")
 
 
 class Writer(Generic[C]):
@@ -76,14 +93,18 @@ class Writer(Generic[C]):
                 for settled in batch:
                     settled.token.run_sync_soon(settled.done.set)
 
+    def _as_oserror(self, error: lmdb.Error) -> OSError:
+        return as_oserror(error, self._environment.path())
+
     def _commit(self, batch: list[_Ticket[C]]) -> None:
         try:
             with self._environment.begin(write=True) as txn:
                 for ticket in batch:
                     self._run_nested(txn, ticket)
         except lmdb.Error as error:
+            reason = self._as_oserror(error)
             for ticket in batch:
-                ticket.error = as_oserror(error)
+                ticket.error = OSError(reason.errno, reason.strerror)
 
     def _run_nested(self, txn: lmdb.Transaction, ticket: _Ticket[C]) -> None:
         nested = self._environment.begin(write=True, parent=txn)
@@ -92,7 +113,7 @@ class Writer(Generic[C]):
             nested.commit()
         except lmdb.Error as error:
             nested.abort()
-            ticket.error = as_oserror(error)
+            ticket.error = self._as_oserror(error)
         except Exception as error:
             nested.abort()
             ticket.error = error

@@ -89,7 +89,8 @@ def test_names_of_jobs(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "J", "J0", "J01", "j1", "J1 ", "J1\n", " J1", "J-1", "J1a", "S1", "P1", "J१", "J1.5", "\udcffJ1"]
+    "name",
+    ["", "J", "J0", "J01", "j1", "J1 ", "J1\n", " J1", "J-1", "J1a", "S1", "P1", "J१", "J1.5", "\udcffJ1"],
 )
 def test_names_of_no_jobs(name: str) -> None:
     assert not names.is_job(name)
