@@ -9,6 +9,8 @@ import os
 import stat
 from typing import Final
 
+from csfs.backing.syscalls import birth_time
+
 _OPEN: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -42,6 +44,10 @@ class Descriptor:
             if name and name != b".":
                 found = found.child(name)
         return found
+
+    def born(self) -> int:
+        """When the directory was made, nanoseconds; 0 where the filesystem does not tell."""
+        return birth_time(self.fd)
 
     def stat(self, name: bytes) -> os.stat_result:
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)

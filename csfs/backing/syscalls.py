@@ -33,6 +33,37 @@ def renameat2(source_fd: int, source: bytes, target_fd: int, target: bytes, flag
         raise OSError(code, os.strerror(code))
 
 
+class _Timestamp(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_uint32), ("reserved", ctypes.c_int32))
+
+
+class _Statx(ctypes.Structure):
+    """The beginning of struct statx (statx(2)), as far as it is asked for."""
+
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("before_times", ctypes.c_uint8 * 60),
+        ("access", _Timestamp),
+        ("birth", _Timestamp),
+        ("rest", ctypes.c_uint8 * 160),
+    )
+
+
+_AT_EMPTY_PATH = 0x1000
+_STATX_BTIME = 0x800
+
+
+def birth_time(fd: int) -> int:
+    """When the file was made, in nanoseconds; 0 where the filesystem or the kernel does not tell."""
+    found = _Statx()
+    if _libc.statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, ctypes.byref(found)) != 0:
+        return 0
+    if not found.mask & _STATX_BTIME:
+        return 0
+    born: int = found.birth.seconds * 1_000_000_000 + found.birth.nanoseconds
+    return born
+
+
 def network_filesystem(fd: int) -> str | None:
     """The name of the network (or FUSE) filesystem that `fd` lies on; None for a local one."""
     buffer = ctypes.create_string_buffer(256)

@@ -29,6 +29,8 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     """The fencing token: grows with each attach of this directory."""
     inode: int
     """Of the directory that the lock binds; in any other directory it is inert."""
+    born: int = 0
+    """When that directory was made, nanoseconds; 0 where the filesystem does not tell."""
     path: str
     """Of that directory, relative to the backing directory when it was written; tells a human."""
     host: str
@@ -37,6 +39,10 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    def binds(self, inode: int, born: int) -> bool:
+        """Whether the lock is bound to the directory with this inode and time of birth."""
+        return is_same_directory(self.inode, self.born, inode, born)
 
     @property
     def owner(self) -> str:
@@ -51,6 +57,15 @@ class Opaque(msgspec.Struct, frozen=True):
     @property
     def owner(self) -> str:
         return "unknown: its cs.lock was not written by csfs"
+
+
+def is_same_directory(inode: int, born: int, other_inode: int, other_born: int) -> bool:
+    """Whether two sightings are of one directory.
+
+    An inode number alone does not tell: filesystems give that of a removed directory to the next one,
+    such as the one that is restored from an archive. The time of birth decides where it is known.
+    """
+    return inode == other_inode and (not born or not other_born or born == other_born)
 
 
 def parse(content: bytes) -> Lock | Opaque:

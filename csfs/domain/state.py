@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from csfs.domain import refusals
-from csfs.domain.lock import Lock, Opaque
+from csfs.domain.lock import Lock, Opaque, is_same_directory
 
 
 class State(enum.StrEnum):
@@ -32,6 +32,8 @@ class Claim(Protocol):
     def state(self) -> Literal["attached", "archived", "detached"]: ...
     @property
     def inode(self) -> int: ...
+    @property
+    def born(self) -> int: ...
     @property
     def path(self) -> bytes: ...
     @property
@@ -61,8 +63,11 @@ def judge(
     path: bytes,
     instance_uuid: str,
     claim: Claim | None,
+    born: int = 0,
 ) -> Verdict:
     """Judges one directory from its lock, its project.json, and the store's claim on it.
+
+    `inode` and `born` (nanoseconds, 0: unknown) say which directory it is, `path` where it lies.
 
     `claim` is the store's record of a project that is attached in this very directory, or, failing
     that, whose lock id is the lock's, or whose directory has this inode; None if there is none of
@@ -70,7 +75,7 @@ def judge(
     """
     free = State.DETACHED if has_project_document else State.PLAIN
     held = claim is not None and claim.state != "detached"
-    here = claim is not None and held and claim.inode == inode
+    here = claim is not None and held and is_same_directory(claim.inode, claim.born, inode, born)
     ours_here = claim is not None and here and claim.state == "attached" and claim.path == path
 
     if isinstance(lock, Opaque):
@@ -87,7 +92,7 @@ def judge(
 
     mine = lock.instance_uuid == instance_uuid
     same_claim = claim is not None and claim.lock_id == lock.lock_id
-    if lock.inode != inode:
+    if not lock.binds(inode, born):
         if mine and same_claim and claim is not None and claim.state == "attached" and claim.path == path:
             return Verdict(State.ATTACHED, rebind=True, reason="the directory was restored in place")
         if ours_here:

@@ -12,7 +12,7 @@ from csfs.domain.document import Document, Invalid, Kind, Value
 from csfs.domain.job import JobStatus
 from csfs.lifecycle import documents, intents
 from csfs.lifecycle.claim import claim
-from csfs.lifecycle.instance import Instance, timestamp
+from csfs.lifecycle.instance import Instance, is_directory_of, timestamp
 from csfs.lifecycle.intents import as_detached
 from csfs.lifecycle.project import Project
 from csfs.store import records
@@ -28,8 +28,9 @@ async def attach(instance: Instance, directory: Descriptor, path: bytes, content
     EROFS if another instance was quicker, EPERM for a project inside another one, OSError.
     """
     found = instance.claims.by_inode(directory.inode)
-    # One that is archived is away: another directory has got its inode number.
-    former = as_detached(found, timestamp()) if found is not None and found.state == "attached" else None
+    former = None
+    if found is not None and found.state == "attached" and is_directory_of(found, directory):
+        former = as_detached(found, timestamp())
 
     def fill(change: Change, record: records.Project) -> records.Project:
         for below, _ in contents.projects_below(directory):

@@ -45,6 +45,7 @@ async def claim(
         state="attached",
         path=path,
         inode=directory.inode,
+        born=directory.born(),
         lock_id=lock_id,
         lock_content=content,
         epoch=epoch,

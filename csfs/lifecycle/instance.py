@@ -101,14 +101,14 @@ class Instance:
         found = None
         if signature is not None or self.network:
             found = lockfile.read(directory, network=self.network)
-        return Sight(signature, found, directory.exists(_DOCUMENT))
+        return Sight(signature, found, directory.exists(_DOCUMENT), directory.born())
 
     def glance(self, directory: Descriptor, before: Sight) -> Sight:
         """The same as `look`, but reads a lock that has not changed no second time."""
         signature = lockfile.signature(directory)
         if signature is None or signature != before.signature:
             return self.look(directory)
-        return Sight(signature, before.lock, directory.exists(_DOCUMENT))
+        return Sight(signature, before.lock, directory.exists(_DOCUMENT), before.born)
 
     def judge(self, sight: Sight, inode: int, path: bytes) -> tuple[Verdict, records.Project | None]:
         """What the directory is for this instance, and the record that makes it so."""
@@ -120,6 +120,7 @@ class Instance:
             lock=sight.lock,
             has_project_document=sight.has_project_document,
             inode=inode,
+            born=sight.born,
             path=path,
             instance_uuid=self.identity.uuid,
             claim=claim,
@@ -210,6 +211,7 @@ class Instance:
             state="archived" if archived else "attached",
             epoch=epoch,
             inode=directory.inode,
+            born=directory.born(),
             path=path.decode(errors="backslashreplace"),
             host=socket.gethostname(),
             since=timestamp(),
@@ -235,6 +237,7 @@ class Instance:
             state="archived" if archived else "attached",
             path=path,
             inode=directory.inode,
+            born=directory.born(),
             lock_content=content,
             since=timestamp(),
         )
@@ -250,6 +253,11 @@ class Instance:
             "archived": record.state == "archived",
             "detached": record.state == "detached",
         }
+
+
+def is_directory_of(record: records.Project, directory: Descriptor) -> bool:
+    """Whether this is the directory in which the project of a record lies, or lay."""
+    return lock.is_same_directory(record.inode, record.born, directory.inode, directory.born())
 
 
 def owner_of(directory: Descriptor) -> tuple[int, int]:

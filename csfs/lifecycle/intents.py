@@ -15,7 +15,7 @@ from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
 from csfs.lifecycle import documents
-from csfs.lifecycle.instance import Instance, owner_of
+from csfs.lifecycle.instance import Instance, is_directory_of, owner_of
 from csfs.store import records
 from csfs.store.records import Intent
 from csfs.store.store import Change, View
@@ -117,7 +117,7 @@ def _find(instance: Instance, record: records.Project) -> Descriptor | None:
         directory = instance.backing.descend(record.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return directory if directory.inode == record.inode else None
+    return directory if is_directory_of(record, directory) else None
 
 
 def as_detached(record: records.Project, since: str) -> records.Project:

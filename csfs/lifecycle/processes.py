@@ -49,12 +49,23 @@ def now() -> float:
 
 def started(pid: int) -> float | None:
     """When a process began, in seconds since boot, to a clock tick; None if it has ended."""
+    fields = _stat(pid)
+    return int(fields[19]) / _TICKS if fields else None
+
+
+def parent(pid: int) -> int:
+    """The parent of a process; 0 if it has ended."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the command name; empty if the process has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return int(fields[19]) / _TICKS
+        return []
+    return stat[stat.rindex(")") + 2 :].split()
 
 
 def arguments(pid: int) -> list[str]:

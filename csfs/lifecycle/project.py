@@ -19,6 +19,8 @@ class Sight:
     """Of its cs.lock; see `lockfile.signature`."""
     lock: lock.Lock | lock.Opaque | None
     has_project_document: bool
+    born: int = 0
+    """Of the directory; see `Descriptor.born`."""
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from csfs.domain import lock, names, refusals
 from csfs.domain.manifest import Page
 from csfs.lifecycle import documents, intents
 from csfs.lifecycle.held_lock import relock
-from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.instance import Instance, is_directory_of
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
 from csfs.store import records
@@ -35,7 +35,7 @@ def _is_in_its_place(instance: Instance, record: records.Project) -> bool:
         original = instance.backing.descend(record.path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return original.inode == record.inode and lockfile.content_of(original) == record.lock_content
+    return is_directory_of(record, original) and lockfile.content_of(original) == record.lock_content
 
 
 async def unarchive(

@@ -19,6 +19,7 @@ from csfs.mount.nodes.control import ControlDirectory
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.lock import PendingLock
 from csfs.mount.refusal_log import RefusalLog
+from csfs.mount.restorers import Restorers
 from csfs.mount.sweep import SweepGuard
 from csfs.mount.tree import Inode, Tree
 
@@ -42,6 +43,7 @@ class Mount:
         self.handles = Handles()
         self.passthrough = Passthrough(wanted=passthrough)
         self.guard = SweepGuard()
+        self.restorers = Restorers()
         self.refusals = RefusalLog()
         self.pending_locks: dict[int, PendingLock] = {}
         """New cs.lock files that are still being written, by the id of their directory."""

@@ -44,6 +44,8 @@ class Project(msgspec.Struct, kw_only=True, frozen=True):
     """Of its directory, relative to the backing directory; the last known one when away."""
     inode: int
     """Of its directory."""
+    born: int = 0
+    """When its directory was made, nanoseconds; 0 where the filesystem does not tell."""
     lock_id: str
     lock_content: bytes
     """The bytes of its cs.lock, on the backing directory and on the mount."""

@@ -42,6 +42,7 @@ class Claim:
     inode: int = HERE
     path: bytes = PATH
     lock_content: bytes = b"whatever"
+    born: int = 0
 
 
 CLAIM = Claim()

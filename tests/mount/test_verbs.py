@@ -169,6 +169,29 @@ def test_what_is_missing_from_an_archive_is_named(sample: Path, lab: Lab, tmp_pa
     lab.run("touch CS-a/works").ok()
 
 
+RESTORES = {
+    "tar": "tar -xf ../away/P.tar",
+    "cp": "cp -a ../away/CS-a .",
+    "rsync": "rsync -a ../away/CS-a .",
+    "mv": "mv ../away/CS-a .",
+    "tarfile": "python3 -c \"import tarfile; tarfile.open('../away/P.tar').extractall('.')\"",
+}
+
+
+@pytest.mark.parametrize("restore", RESTORES.values(), ids=RESTORES.keys())
+def test_restoring_is_not_yet_unarchiving(sample: Path, lab: Lab, restore: str) -> None:
+    """Each of these tools ends with a chmod of the directory: the user's own chmod comes after it."""
+    lab.run("touch CS-a/cs.lock && chmod a-w CS-a && mkdir ../away && tar -cf ../away/P.tar CS-a").ok()
+    lab.run("mv CS-a ../away/").ok()
+    assert not sample.exists()
+    lab.run(restore).ok()
+    assert lab.state_of("CS-a") == "detached"
+    lab.run("mv CS-a/J2/job.log kept && chmod u+w CS-a").refused("Input/output error")
+    lab.run("mv kept CS-a/J2/job.log && chmod u+w CS-a").ok()
+    assert lab.state_of("CS-a") == "attached"
+    assert lab.attribute("CS-a", "uid") == "P1"
+
+
 def test_a_copy_beside_the_archived_original_stays_a_copy(sample: Path, lab: Lab) -> None:
     lab.run("touch CS-a/cs.lock && chmod a-w CS-a && cp -a CS-a CS-b && chmod u+w CS-b").ok()
     assert lab.state_of("CS-a") == "archived"

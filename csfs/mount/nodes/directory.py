@@ -299,7 +299,7 @@ class Directory(BackingNode):
         if isinstance(served, Document):
             await self._rename_over(old, served, to, new, flags)
         elif new == _LOCK and to.takes_lock():
-            await self._rename_to_lock(old, to, flags)
+            await self._rename_to_lock(old, to, flags, context)
         else:
             await self.rename_files(old, to, new, flags)
 
@@ -321,11 +321,12 @@ class Directory(BackingNode):
             inode.removed = False
             self.mount.tree.place(inode, to.inode, new)
 
-    async def _rename_to_lock(self, old: bytes, to: "Directory", flags: int) -> None:
+    async def _rename_to_lock(self, old: bytes, to: "Directory", flags: int, context: RequestContext) -> None:
         """A file becomes the cs.lock of a directory that nobody owns: a copy, or a claim."""
         content = await self.mount.instance.io(read_file, self.descriptor, old, MAX_LOCK_BYTES)
         if is_copy(to, content):
             await self.rename_files(old, to, _LOCK, flags)
+            self.mount.restorers.restored(to.inode.number, context.pid)
             return
         await claim_directory(to, content)
         await self._consume(old, to, _LOCK)

@@ -80,10 +80,11 @@ class PendingLock(DataFile):
     as the inert file it is.
     """
 
-    __slots__ = ("_deciding", "_decided", "_refused")
+    __slots__ = ("_context", "_deciding", "_decided", "_refused")
 
-    def __init__(self, directory: "Directory", inode: Inode) -> None:
+    def __init__(self, directory: "Directory", inode: Inode, context: RequestContext) -> None:
         super().__init__(directory.mount, inode, Always(), None)
+        self._context = context
         self._deciding = trio.Lock()
         self._decided = False
         self._refused: Refusal | OSError | None = None
@@ -99,7 +100,7 @@ class PendingLock(DataFile):
         fd = await mount.instance.io(_create, at, name, mode, context)
         found = os.fstat(fd)
         inode = mount.tree.see(directory.inode, name, found)
-        pending = cls(directory, inode)
+        pending = cls(directory, inode, context)
         inode.node = pending
         inode.lookups += 1
         mount.pending_locks[directory.inode.id] = pending
@@ -164,6 +165,7 @@ class PendingLock(DataFile):
                 self.mount.tree.place(self.inode, parent, _NAME)
                 self.inode.node = None
                 directory.touched(_NAME)
+                self.mount.restorers.restored(parent.number, self._context.pid)
             else:
                 await io(temporary.remove, at, name)
                 await claim_directory(directory, content)
@@ -182,7 +184,7 @@ def is_copy(directory: "Directory", content: bytes) -> bool:
     found = lock.parse(content)
     if isinstance(found, lock.Opaque):
         return False
-    if found.inode == directory.descriptor.inode:
+    if found.binds(directory.descriptor.inode, directory.descriptor.born()):
         raise refusals.forged_lock()
     return True
 

@@ -144,6 +144,8 @@ class ProjectDirectory(Directory):
             return await self.getattr()
         if project.state is State.ARCHIVED and writable:
             await self._unarchive(project.held, stat.S_IMODE(wanted.st_mode))
+        elif self.mount.restorers.is_closing(project.inode, context.pid):
+            self.refuse_change()
         elif writable and project.is_free:
             record = await returning(instance, project)
             if record is not None:
