@@ -33,6 +33,13 @@ def renameat2(source_fd: int, source: bytes, target_fd: int, target: bytes, flag
         raise OSError(code, os.strerror(code))
 
 
+def syncfs(fd: int) -> None:
+    """Makes all that was written to the filesystem of `fd` durable (syncfs(2)). Raises OSError."""
+    if _libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
 class _Timestamp(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_uint32), ("reserved", ctypes.c_int32))
 

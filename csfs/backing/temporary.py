@@ -3,10 +3,14 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeAlias
 
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import names
+
+Holding: TypeAlias = AbstractContextManager[bytes]
+"""What `holding` gives."""
 
 
 def name() -> bytes:
@@ -21,8 +25,10 @@ def write_all(fd: int, content: bytes) -> None:
 
 
 @contextmanager
-def holding(directory: Descriptor, content: bytes, *, mode: int, owner: tuple[int, int]) -> Iterator[bytes]:
-    """The name of a temporary file in `directory` with this content, on disk.
+def holding(
+    directory: Descriptor, content: bytes, *, mode: int, owner: tuple[int, int], sync: bool = True
+) -> Iterator[bytes]:
+    """The name of a temporary file in `directory` with this content; on disk if `sync`.
 
     Whoever renames it away takes it over; otherwise it is removed at the end.
     """
@@ -39,7 +45,8 @@ def holding(directory: Descriptor, content: bytes, *, mode: int, owner: tuple[in
             if os.geteuid() == 0:
                 os.fchown(fd, *owner)
             os.fchmod(fd, mode)
-            os.fsync(fd)
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
         yield temporary

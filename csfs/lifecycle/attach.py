@@ -1,6 +1,7 @@
 """Attach: a detached project directory is imported whole and becomes this instance's."""
 
 import errno
+import logging
 
 import msgspec
 
@@ -17,6 +18,8 @@ from csfs.lifecycle.intents import as_detached
 from csfs.lifecycle.project import Project
 from csfs.store import records
 from csfs.store.store import Change
+
+log = logging.getLogger(__name__)
 
 
 async def attach(instance: Instance, directory: Descriptor, path: bytes, content: bytes | None) -> Project:
@@ -42,9 +45,10 @@ async def attach(instance: Instance, directory: Descriptor, path: bytes, content
     project = await claim(instance, directory, path, content, "attach", fill)
     if former is not None:
         instance.claims.put(former)
-    for name in names.PROJECT_DOCUMENTS:
-        await documents.export_one(instance, project, name)
-    instance.exports_due.set()
+    try:
+        await documents.export_all(instance, project)
+    except OSError as error:
+        log.warning("exports of %s failed, will be tried again: %s", project.uid, error)
     return project
 
 

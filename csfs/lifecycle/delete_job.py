@@ -33,8 +33,11 @@ async def delete_job(instance: Instance, project: Project, uid: str) -> None:
         change.drop_document(number, job_path(uid))
         change.drop_job(number, uid)
 
-    await in_thread(_unlink, project.directory, uid)
-    await instance.store.write(work)
+    # Cut short in between, the document counts as outstanding: it is exported again, and the job stays.
+    async with project.exporting:
+        await instance.store.write(lambda change: change.mark_unexported(number, job_path(uid)))
+        await in_thread(_unlink, project.directory, uid)
+        await instance.store.write(work)
     project.jobs.discard(uid)
 
 

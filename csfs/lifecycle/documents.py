@@ -4,12 +4,13 @@ import logging
 import os
 import stat
 import time
+from typing import NamedTuple
 
 import msgspec
 import trio
 
 from csfs.backing.descriptor import Descriptor
-from csfs.backing.export import export
+from csfs.backing.export import Export, export
 from csfs.backing.io import in_thread
 from csfs.domain import document, job, names
 from csfs.domain.document import Document, Kind
@@ -19,6 +20,9 @@ from csfs.store import records
 from csfs.store.store import Change, View
 
 log = logging.getLogger(__name__)
+
+_TOGETHER = 256
+"""Documents that are exported in one go: bounds the memory and the descriptors that this takes."""
 
 RETRY_SECONDS = 5.0
 """How long an export that failed waits for its next attempt."""
@@ -161,52 +165,79 @@ async def export_one(instance: Instance, project: Project, path: str) -> None:
 async def export_all(instance: Instance, project: Project, *, held_back: bool = False) -> None:
     """Exports every document that the backing directory does not hold as the store does.
 
-    With `held_back` also those that the status of their job holds back. One that fails does not
-    keep the others from being exported. Raises OSError, the first that was met.
+    With `held_back` also those that the status of their job holds back. Those that fail do not keep
+    the others from being exported. Raises OSError, the first that was met.
     """
     number = project.held.number
 
     def due(view: View) -> list[str]:
         return [path for path in view.unexported(number) if held_back or not is_held_back(view, number, path)]
 
+    paths = instance.store.read(due)
     failure: OSError | None = None
-    for path in instance.store.read(due):
+    for start in range(0, len(paths), _TOGETHER):
+        together = paths[start : start + _TOGETHER]
         try:
-            await _export(instance, project, path)
+            await _export(instance, project, *together)
+            continue
         except OSError as error:
-            failure = failure or error
+            if len(together) == 1:
+                failure = failure or error
+                continue
+        for path in together:
+            try:
+                await _export(instance, project, path)
+            except OSError as error:
+                failure = failure or error
     if failure is not None:
         raise failure
 
 
-async def _export(instance: Instance, project: Project, path: str) -> None:
-    """Writes the document to the backing directory if it is not there already. Raises OSError.
+async def _export(instance: Instance, project: Project, *paths: str) -> None:
+    """Writes those documents to the backing directory that are not there already. Raises OSError.
 
     One export of a project at a time: an old version must not come to lie over a newer one.
     """
     number = project.held.number
 
-    def look(view: View) -> tuple[records.DocumentHead, bytes] | None:
-        found, content = view.head(number, path), view.document(number, path)
-        if found is None or content is None or view.is_exported(number, path):
-            return None
-        return found, content
+    def look(view: View) -> list[_Due]:
+        due = []
+        for path in paths:
+            found, content = view.head(number, path), view.document(number, path)
+            if found is not None and content is not None and not view.is_exported(number, path):
+                due.append(_Due(path, found, content))
+        return due
+
+    def mark(change: Change) -> None:
+        for each in due:
+            change.mark_exported(number, each.path, each.head)
 
     async with project.exporting:
         due = instance.store.read(look)
-        if due is not None:
-            found, content = due
-            await in_thread(_write, project.directory, path, content, found.mtime_ns)
-            await instance.store.write(lambda change: change.mark_exported(number, path, found))
+        if due:
+            await in_thread(_write, project.directory, due)
+            await instance.store.write(mark)
 
 
-def _write(project: Descriptor, path: str, content: bytes, mtime_ns: int) -> None:
-    parent, _, name = path.encode().rpartition(b"/")
-    try:
-        directory = project.descend(parent)
-    except FileNotFoundError:
-        directory = _directory_again(project, parent)
-    export(directory, name, content, mtime_ns=mtime_ns, owner=owner_of(directory))
+class _Due(NamedTuple):
+    """A document on its way to the backing directory."""
+
+    path: str
+    head: records.DocumentHead
+    content: bytes
+
+
+def _write(project: Descriptor, due: list[_Due]) -> None:
+    exports = []
+    for each in due:
+        parent, _, name = each.path.encode().rpartition(b"/")
+        try:
+            directory = project.descend(parent)
+        except FileNotFoundError:
+            directory = _directory_again(project, parent)
+        owner = owner_of(directory)
+        exports.append(Export(directory, name, each.content, each.head.mtime_ns, owner))
+    export(exports)
 
 
 def _directory_again(project: Descriptor, name: bytes) -> Descriptor:

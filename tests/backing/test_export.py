@@ -10,11 +10,19 @@ import pytest
 
 from csfs.backing import export as module
 from csfs.backing.descriptor import Descriptor
-from csfs.backing.export import export
+from csfs.backing.export import Export
+from csfs.backing.export import export as export_together
 
 OWNER = (os.geteuid(), os.getegid())
 MTIME_NS = 1_234_567_890_123_456_789
 IS_ROOT = os.geteuid() == 0
+
+
+def export(
+    directory: Descriptor, name: bytes, content: bytes, *, mtime_ns: int, owner: tuple[int, int]
+) -> None:
+    """Exports one document."""
+    export_together([Export(directory, name, content, mtime_ns, owner)])
 
 
 def names(place: Path) -> list[str]:
@@ -168,3 +176,38 @@ def test_a_reader_sees_the_old_document_or_the_new_one(here: Descriptor, place: 
     assert torn == []
     assert len(seen) > 1
     assert names(place) == ["project.json"]
+
+
+def test_many_are_exported_together(tmp_path: Path) -> None:
+    """More than are synced one by one, into several directories, over old ones and new."""
+    due = []
+    for number in range(40):
+        place = tmp_path / f"J{number}"
+        place.mkdir()
+        if number % 2:
+            (place / "job.json").write_bytes(b"old")
+            (place / "job.json").chmod(0o600)
+        directory = Descriptor.root(str(place))
+        due.append(Export(directory, b"job.json", b"new %d" % number, MTIME_NS + number, OWNER))
+    export_together(due)
+    for number in range(40):
+        found = tmp_path / f"J{number}/job.json"
+        assert found.read_bytes() == b"new %d" % number
+        assert found.stat().st_mtime_ns == MTIME_NS + number
+        assert stat.S_IMODE(found.stat().st_mode) == (0o600 if number % 2 else 0o644)
+        assert names(found.parent) == ["job.json"]
+
+
+def test_of_many_none_is_left_half_written(tmp_path: Path) -> None:
+    """One that cannot be put in place ends it; no temporary file stays, no document is damaged."""
+    due = []
+    for number in range(40):
+        place = tmp_path / f"J{number}"
+        (place / "job.json").mkdir(parents=True) if number == 20 else place.mkdir()
+        due.append(Export(Descriptor.root(str(place)), b"job.json", b"new", MTIME_NS, OWNER))
+    with pytest.raises(OSError, match="directory"):
+        export_together(due)
+    for number in range(40):
+        assert not [name for name in names(tmp_path / f"J{number}") if name.startswith(".csfs")]
+    assert (tmp_path / "J19/job.json").read_bytes() == b"new"
+    assert names(tmp_path / "J21") == []

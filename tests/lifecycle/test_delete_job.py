@@ -21,7 +21,6 @@ async def test_delete_job(world: World, lab: Lab) -> None:
     assert (directory / "J2").is_dir()
     assert (set(lab.jobs(1)), project.jobs) == ({"J1"}, {"J1"})
     assert "J2/job.json" not in lab.paths(1)
-    assert lab.unexported(1) == {"J1/job.json"}
     await documents.export_all(lab.instance, project)
     assert not (directory / "J2/job.json").exists()
     lab.check_consistent()

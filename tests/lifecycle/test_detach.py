@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from csfs.backing.export import Export
 from csfs.domain.lock import Lock
 from csfs.domain.refusals import Refusal, Rule
 from csfs.domain.state import State
@@ -126,13 +127,16 @@ async def test_an_export_that_fails_half_way_is_mended(
     for uid in ("J2", "J3"):
         add_job(directory, uid)
     project = await lab.attach("CS-x")
+    for uid in ("J2", "J3"):
+        await lab.set_status(project, uid, "running")
+        await lab.set_status(project, uid, "killed")
     export, written = documents.export, []
 
-    def sometimes(where: object, name: bytes, content: bytes, **more: object) -> None:
-        if name == b"job.json":
+    def sometimes(due: list[Export]) -> None:
+        if any(each.name == b"job.json" for each in due):
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
-        written.append(content)
-        export(where, name, content, **more)  # type: ignore[arg-type]
+        written.extend(each.content for each in due)
+        export(due)
 
     with monkeypatch.context() as patch:
         patch.setattr(documents, "export", sometimes)

@@ -6,12 +6,12 @@ import os
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from csfs.backing.export import Export
 from csfs.domain import document
 from csfs.domain.document import Kind
 from csfs.domain.refusals import Refusal, Rule
@@ -48,11 +48,11 @@ class Full:
     def fill(self, *names: bytes) -> None:
         """From now on these files cannot be written, or none at all."""
 
-        def export(directory: Any, name: bytes, content: bytes, **more: Any) -> None:
-            self.tried.append(name)
-            if not names or name in names:
+        def export(due: list[Export]) -> None:
+            self.tried.extend(each.name for each in due)
+            if not names or any(each.name in names for each in due):
                 raise OSError(errno.ENOSPC, "No space left on device")
-            self._export(directory, name, content, **more)
+            self._export(due)
 
         self._patch.setattr(documents, "export", export)
 
@@ -299,11 +299,11 @@ async def test_a_version_that_changed_during_its_export_is_exported_again(
     export = documents.export
     between = [second]
 
-    def slow(directory: Any, name: bytes, content: bytes, **more: Any) -> None:
+    def slow(due: list[Export]) -> None:
         if between:
             found = document.parse(between.pop(), Kind.PROJECT)
             trio.from_thread.run(documents.put, lab.instance, project, "project.json", found)
-        export(directory, name, content, **more)
+        export(due)
 
     with monkeypatch.context() as patch:
         patch.setattr(documents, "export", slow)
