@@ -28,8 +28,6 @@ class Step:
     """What it prints, `...` standing for anything (as in doctest). Empty: it prints nothing."""
     fails: bool = False
     """Whether its exit status is to be another than zero."""
-    as_user: str = ""
-    """The command where it is not root who plays, if that has to be another."""
 
     def is_met_by(self, output: str, status: int) -> bool:
         """Whether this is the outcome; blanks at the end of a line are of no account."""
@@ -188,7 +186,6 @@ STORY = (
             Step(
                 "and delete it here.",
                 "rm -rf lab1/CS-t20s",
-                as_user="chmod u+w projects/CS-t20s && rm -rf projects/CS-t20s",
             ),
             Step(
                 "The instance still knows it.",
