@@ -7,8 +7,10 @@ import click
 from csfs import __version__
 
 _COMMANDS = {
+    "attach": "attach a project, and show how far it is",
     "create": "create a project: a directory named after its title",
     "demo": "show what csfs does, on a temporary directory",
+    "job": "show or change the status of a job",
     "mount": "mount a backing directory for an instance",
     "status": "list the mounts of this node",
     "umount": "end a mount, and wait until it has ended",

@@ -23,6 +23,8 @@ class Mounted(msgspec.Struct, kw_only=True):
     instance: str | None = None
     pid: int | None = None
     state: str = "ready"
+    exports_failing: dict[str, str] = {}
+    """Documents that could not be written to the backing directory -> why."""
 
 
 def all_mounts() -> list[Mounted]:

@@ -36,3 +36,6 @@ def command(as_json: bool) -> None:
         unbounded = console.options.update(width=1 << 16)
         console.width = max(console.width, console.measure(table, options=unbounded).maximum)
     console.print(table)
+    for mount in found:
+        for document, reason in mount.exports_failing.items():
+            click.echo(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")

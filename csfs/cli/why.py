@@ -79,5 +79,7 @@ def _print_state(target: str, project: str | None, facts: dict[str, str]) -> Non
     click.echo(f"{project} is a project directory, state {facts['state']}{called}")
     if "owner" in facts:
         click.echo(f"  owner: {facts['owner']}")
+    if "export_failed" in facts:
+        click.echo(f"  not on the backing directory yet, it is tried again: {facts['export_failed']}")
     if "reason" in facts:
         click.echo(f"  {facts['reason']}")

@@ -28,8 +28,11 @@ IDENTITY_KEYS = (
 )
 """Keys whose values are the instance's to set (design section 5)."""
 
-Value: TypeAlias = str | int | bool
-"""What an identity key holds."""
+_NEVER_MISSING = ("uid", "status")
+"""Keys that are added to an object that does not have them, whatever their value."""
+
+Value: TypeAlias = str | int | bool | list[str]
+"""What csfs writes for a key: an identity key, a status, the parents of a job."""
 
 
 class Kind(enum.Enum):
@@ -114,7 +117,7 @@ class Document:
     def rewritten(self, values: Mapping[str, Value]) -> "Document":
         """The same document with these identity keys set in each of its objects.
 
-        A key that an object does not have is added only if it is true or a `uid`.
+        A key that an object does not have is added only if it is true, a `uid` or a `status`.
         """
         edits: list[tuple[int, int, str]] = []
         for item in self.objects:
@@ -141,7 +144,7 @@ def _edits(item: Object, values: Mapping[str, Value]) -> Iterator[tuple[int, int
         written = json.dumps(value)
         member = item.members.get(key)
         if member is None:
-            if value is True or key == "uid":
+            if value is True or key in _NEVER_MISSING:
                 added.append(f"{json.dumps(key)}: {written}")
         elif member.value != (_decoder.decode(written)):
             yield member.start, member.end, written
@@ -298,6 +301,27 @@ def new_workspaces(*, created_at: str, project_uid: str, project_number: int) ->
         "tags": [],
     }
     return _written([workspace])
+
+
+def new_job(*, uid: str, number: int, created_at: str, workspace: str, belongs: Mapping[str, Value]) -> bytes:
+    """The job.json of a job that is made by `mkdir` (v4 shape, the keys that csfs can fill)."""
+    job: dict[str, Any] = {
+        "uid": uid,
+        "uid_num": number,
+        **belongs,
+        "type": "",
+        "job_type": "",
+        "title": f"New Job {uid}",
+        "description": "Enter a description.",
+        "status": "building",
+        "created_at": {"$date": created_at},
+        "workspace_uids": [workspace],
+        "job_dir": uid,
+        "parents": [],
+        "children": [],
+        "deleted": False,
+    }
+    return _written(job)
 
 
 def _written(value: Any) -> bytes:

@@ -32,6 +32,8 @@ class Rule(enum.Enum):
     NOT_A_PROJECT = "the directory is neither empty nor a project directory"
     BAD_DOCUMENT = "the document is not valid"
     IDENTITY_KEY = "the identity keys of a document belong to the instance"
+    UNKNOWN_STATUS = "a job has no such status"
+    BAD_TRANSITION = "a job does not go from the one status to the other"
     NESTED = "a project directory cannot lie inside another"
     BOUNDARY = "files do not move or link across the boundary of a project"
     INCOMPLETE = "the archived project is not whole"
@@ -222,6 +224,21 @@ def identity_key(name: str, key: str) -> Refusal:
         "keep these values as they are: uid, uid_num, project_uid, project_uid_num, project_dir,"
         " archived, detached",
         f"{name}: {key}",
+    )
+
+
+def unknown_status(uid: str, status: str, known: Sequence[str]) -> Refusal:
+    return Refusal(
+        errno.EINVAL, Rule.UNKNOWN_STATUS, f"give it one of: {', '.join(known)}", f"{uid}: {status!r}"
+    )
+
+
+def bad_transition(uid: str, before: str, after: str, following: Sequence[str]) -> Refusal:
+    return Refusal(
+        errno.EINVAL,
+        Rule.BAD_TRANSITION,
+        f"from {before} it goes to: {', '.join(following)}",
+        f"{uid}: {before} to {after}",
     )
 
 

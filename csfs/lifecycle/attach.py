@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -15,6 +16,7 @@ from csfs.lifecycle import documents, intents
 from csfs.lifecycle.claim import claim
 from csfs.lifecycle.instance import Instance, is_directory_of, timestamp
 from csfs.lifecycle.intents import as_detached
+from csfs.lifecycle.new_job import belonging
 from csfs.lifecycle.project import Project
 from csfs.store import records
 from csfs.store.store import Change
@@ -22,13 +24,20 @@ from csfs.store.store import Change
 log = logging.getLogger(__name__)
 
 
-async def attach(instance: Instance, directory: Descriptor, path: bytes, content: bytes | None) -> Project:
+async def attach(
+    instance: Instance,
+    directory: Descriptor,
+    path: bytes,
+    content: bytes | None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Project:
     """Takes the lock, then imports every document in one store transaction, under a new P-number.
 
     All or nothing: a failure leaves no lock behind. A job that was active elsewhere is imported as
     killed; one whose document cannot be read is listed as failed and its file left alone. Raises
     Refusal EINVAL for a project.json or workspaces.json that is not valid (naming line and column),
     EROFS if another instance was quicker, EPERM for a project inside another one, OSError.
+    `progress` is told, from another thread, how many jobs have been read.
     """
     found = instance.claims.by_inode(directory.inode)
     former = None
@@ -40,7 +49,7 @@ async def attach(instance: Instance, directory: Descriptor, path: bytes, content
             raise refusals.nested(below.decode(errors="backslashreplace"))
         if former is not None:
             intents.commit(instance, change, former)
-        return _import(instance, change, directory, record)
+        return _import(instance, change, directory, record, progress)
 
     project = await claim(instance, directory, path, content, "attach", fill)
     if former is not None:
@@ -53,14 +62,18 @@ async def attach(instance: Instance, directory: Descriptor, path: bytes, content
 
 
 def _import(
-    instance: Instance, change: Change, directory: Descriptor, record: records.Project
+    instance: Instance,
+    change: Change,
+    directory: Descriptor,
+    record: records.Project,
+    progress: Callable[[int], None],
 ) -> records.Project:
     """Stores every document of the directory. Blocking; runs in the store's transaction."""
     project, mtime_ns = _required(directory, names.PROJECT_DOCUMENT)
     record = msgspec.structs.replace(record, title=project.head.text("title"))
     values = instance.identity_values(record)
     _store(change, record, names.PROJECT_DOCUMENT, project, mtime_ns, values)
-    belongs: dict[str, Value] = {"project_uid": record.uid, "project_uid_num": record.number}
+    belongs = belonging(record)
 
     if directory.exists(names.WORKSPACES_DOCUMENT.encode()):
         workspaces, mtime_ns = _required(directory, names.WORKSPACES_DOCUMENT)
@@ -77,8 +90,9 @@ def _import(
             exported=False,
         )
 
-    for uid, found in contents.jobs(directory):
+    for done, (uid, found) in enumerate(contents.jobs(directory), start=1):
         _import_job(change, record, uid, found, belongs)
+        progress(done)
     return record
 
 

@@ -39,6 +39,7 @@ async def delete_job(instance: Instance, project: Project, uid: str) -> None:
         await in_thread(_unlink, project.directory, uid)
         await instance.store.write(work)
     project.jobs.discard(uid)
+    project.new_jobs.pop(uid, None)
 
 
 def _unlink(project: Descriptor, uid: str) -> None:

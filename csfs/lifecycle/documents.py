@@ -4,6 +4,7 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -73,20 +74,37 @@ async def edit(instance: Instance, project: Project, path: str, content: bytes) 
     """Puts a user's new version of a document in the place of the old one.
 
     Durable in the store on return, and exported if its status lets it. Raises Refusal EINVAL if it
-    is not valid or an identity key was changed, OSError if the store cannot keep it; the old
-    document stays then. An export that fails is tried again later, and loses nothing.
+    is not valid, an identity key was changed or a job does not go to that status; OSError if the store
+    cannot keep it. The old document stays then. An export that fails is tried again later, and loses
+    nothing.
     """
-    before = document.parse(read(instance, project, path), kind_of(path))
-    after = await in_thread(document.edited, content, before, path)
-    await put(instance, project, path, after)
+    await put(instance, project, path, lambda before: document.edited(content, before, path))
     await export_one(instance, project, path)
 
 
-async def put(instance: Instance, project: Project, path: str, after: Document) -> None:
-    """Stores a valid document of the project, and what follows from it."""
+async def set_status(instance: Instance, project: Project, uid: str, status: str) -> None:
+    """Takes a job to another status. Raises Refusal EINVAL if it does not go there, OSError."""
+    path = job_path(uid)
+    await put(instance, project, path, lambda before: before.rewritten({"status": status}))
+    await export_one(instance, project, path)
+
+
+async def put(instance: Instance, project: Project, path: str, make: Callable[[Document], Document]) -> None:
+    """Stores what `make` makes of the live document, in one transaction.
+
+    Raises what `make` raises, FileNotFoundError if there is no such document, Refusal, OSError.
+    """
     number = project.held.number
 
     def work(change: Change) -> None:
+        content = change.document(number, path)
+        if content is None:
+            raise FileNotFoundError(2, path)
+        before = document.parse(content, kind_of(path))
+        after = make(before)
+        if after.kind is Kind.JOB:
+            uid = path.partition("/")[0]
+            job.refuse_transition(uid, before.head.text("status"), after.head.text("status"))
         store_document(change, number, path, after, exported=False)
         if after.kind is Kind.PROJECT:
             record = change.project(number)
@@ -94,7 +112,7 @@ async def put(instance: Instance, project: Project, path: str, after: Document) 
             change.put_project(msgspec.structs.replace(record, title=after.head.text("title")))
 
     await instance.store.write(work)
-    if after.kind is Kind.PROJECT:
+    if kind_of(path) is Kind.PROJECT:
         # Not what was written: of two writes the later may have been told of first.
         record = instance.store.read(lambda view: view.project(number))
         if record is not None and project.record is not None:
@@ -214,9 +232,16 @@ async def _export(instance: Instance, project: Project, *paths: str) -> None:
 
     async with project.exporting:
         due = instance.store.read(look)
-        if due:
+        if not due:
+            return
+        try:
             await in_thread(_write, project.directory, due)
-            await instance.store.write(mark)
+        except OSError as error:
+            project.export_failures.update(dict.fromkeys(paths, error.strerror or str(error)))
+            raise
+        await instance.store.write(mark)
+        for path in paths:
+            project.export_failures.pop(path, None)
 
 
 class _Due(NamedTuple):

@@ -42,6 +42,12 @@ class Project:
     """Documents, and the lock, that an archived project has already left behind on its way out."""
     transition: str = ""
     """The action that is under way; empty between actions."""
+    progress: int = 0
+    """Of an attach: jobs that were read so far."""
+    new_jobs: dict[str, int] = field(default_factory=dict)
+    """Jobs whose directory was just made -> the process that made it, and may be about to fill it."""
+    export_failures: dict[str, str] = field(default_factory=dict)
+    """Documents that could not be exported at the last attempt -> why."""
     exporting: trio.Lock = field(default_factory=trio.Lock)
     """Held while a document of the project is written to the backing directory."""
     fresh_until: float = 0.0

@@ -1,6 +1,6 @@
 /*
- * What the kernel's FUSE can do and pyfuse3 cannot ask for: passthrough, opens without FLUSH, and
- * lookups in one directory side by side.
+ * What the kernel's FUSE can do and pyfuse3 cannot ask for: passthrough, opens without FLUSH, lookups in
+ * one directory side by side, and shared mappings of files that are not cached (documents).
  *
  * pyfuse3 calls libfuse through the dynamic linker. This module is loaded before it, into the global
  * scope, and defines three of the functions that it calls; each does its own part and then reaches the
@@ -67,7 +67,8 @@ struct backing_map {
 };
 
 enum { OPCODE_INIT = 26, REPLY_BYTES = 4096 };
-enum { INIT_EXT = 1u << 30, PARALLEL_DIROPS = 1u << 18, PASSTHROUGH2 = 1u << 5 };
+enum { INIT_EXT = 1u << 30, PARALLEL_DIROPS = 1u << 18 };
+enum { DIRECT_IO_ALLOW_MMAP2 = 1u << 4, PASSTHROUGH2 = 1u << 5 };
 enum { DIRECT_IO = 1 << 0, KEEP_CACHE = 1 << 1, NOFLUSH = 1 << 5, PASSTHROUGH = 1 << 7 };
 #define WANTS_NO_FLUSH (1ULL << 62)
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
@@ -110,11 +111,14 @@ static void answer_init(struct fuse_session *session, const struct fuse_buf *buf
     if (reply.out.header.error == 0) {
         int extended = (offer->flags & INIT_EXT) && in->len >= sizeof *in + 5 * sizeof(uint32_t);
         reply.out.init.flags |= offer->flags & PARALLEL_DIROPS;
-        if (wanted && extended && (offer->flags2 & PASSTHROUGH2)) {
+        if (extended) {
             reply.out.init.flags |= INIT_EXT;
+            reply.out.init.flags2 |= offer->flags2 & DIRECT_IO_ALLOW_MMAP2;
+            length = reply.out.header.len = sizeof reply.out;
+        }
+        if (wanted && extended && (offer->flags2 & PASSTHROUGH2)) {
             reply.out.init.flags2 |= PASSTHROUGH2;
             reply.out.init.max_stack_depth = 1;
-            length = reply.out.header.len = sizeof reply.out;
             negotiated = 1;
         }
     }

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 
 import msgspec
-from pyfuse3 import EntryAttributes
+from pyfuse3 import EntryAttributes, RequestContext
 
 from csfs import __version__
 from csfs.lifecycle import processes
@@ -104,9 +104,9 @@ class Mount:
         self.instance.settle(project.directory, project.path, sight)
         return project.state is not before
 
-    async def lookup_again(self, directory: Inode, name: bytes) -> EntryAttributes:
+    async def lookup_again(self, directory: Inode, name: bytes, context: RequestContext) -> EntryAttributes:
         """Looks a name up in a directory that an action has just made into something else."""
-        return await (await self.directory(directory.id)).lookup(name)
+        return await (await self.directory(directory.id)).lookup(name, context)
 
     async def directory(self, id: int) -> Directory:
         node = self.node(id) or await self.recognise(self.tree.inodes[id])
@@ -128,6 +128,19 @@ class Mount:
             "since": self.since,
             "projects": states,
             "store_bytes": instance.store.size(),
+            "transitions": {
+                os.fsdecode(project.path).encode(errors="backslashreplace").decode(): {
+                    "action": project.transition,
+                    "done": project.progress,
+                }
+                for project in instance.projects.values()
+                if project.transition
+            },
+            "exports_failing": {
+                f"{project.uid}/{path}": reason
+                for project in instance.projects.values()
+                for path, reason in project.export_failures.items()
+            },
             "passthrough": self.passthrough.off or "active",
             "open_files": len(self.handles.files),
             "known_inodes": len(self.tree.inodes),

@@ -127,7 +127,7 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        return await (await self._mount.directory(parent_inode)).lookup(name)
+        return await (await self._mount.directory(parent_inode)).lookup(name, ctx)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         forget = self._mount.tree.forget

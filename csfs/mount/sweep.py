@@ -26,6 +26,8 @@ class SweepGuard:
     def __init__(self) -> None:
         self._sweeps: dict[int, dict[int, int]] = {}
         """Root -> process -> directories it holds open in it, since it opened the root."""
+        self._made: dict[tuple[int, int], set[int]] = {}
+        """(Root, process that holds it open) -> files (inode numbers) that it has made there since."""
         self._removed: dict[int, dict[int, float]] = {}
         """Project directory -> thread that removed something, or tried to -> when."""
         self._unlocked: dict[int, dict[int, float]] = {}
@@ -56,6 +58,7 @@ class SweepGuard:
             sweepers[process] -= 1
             if not sweepers[process]:
                 del sweepers[process]
+                self._made.pop((root, process), None)
                 if not sweepers:
                     del self._sweeps[root]
 
@@ -65,6 +68,23 @@ class SweepGuard:
         if not sweepers:
             return False
         return thread in sweepers or processes.process_of(thread) in sweepers
+
+    def made(self, roots: Iterable[int], thread: int, inode: int) -> None:
+        """Notes that a thread has made a file below these roots, if its process holds one of them open."""
+        for root in roots:
+            if self.is_sweeping(root, thread):
+                self._made.setdefault((root, processes.process_of(thread)), set()).add(inode)
+
+    def is_making(self, root: int, thread: int) -> bool:
+        """Whether the process of a thread has made files below the root since it opened it."""
+        return (root, processes.process_of(thread)) in self._made
+
+    def was_made_by(self, root: int, thread: int, inode: int) -> bool:
+        """Whether the process of a thread made this file itself, since it opened the root.
+
+        `tar -C CS-x -x` holds the root open, and replaces placeholders of its own by symlinks.
+        """
+        return inode in self._made.get((root, processes.process_of(thread)), ())
 
     def refuse_after_unlocking(self, project: int, thread: int) -> None:
         """Passes unless the process of a thread has removed the project's cs.lock before (EPERM)."""

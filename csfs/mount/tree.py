@@ -42,6 +42,7 @@ class Inode:
         "node",
         "epoch",
         "open_fds",
+        "kept_fd",
     )
 
     def __init__(self, id: int, number: int, parent: "Inode | None", name: bytes, is_directory: bool) -> None:
@@ -62,6 +63,8 @@ class Inode:
         self.epoch = -1
         self.open_fds: list[int] | None = None
         """Descriptors of open handles, for what can no longer be reached by name."""
+        self.kept_fd = -1
+        """Keeps the number of a removed file from going to another while the kernel knows it."""
 
     def path(self) -> bytes:
         """Relative to the backing directory; empty for the root."""
@@ -179,6 +182,9 @@ class Tree:
             self._recent.pop(inode, None)
             # Node and inode refer to each other: the descriptor must not wait for the collector.
             inode.descriptor = inode.node = None
+            if inode.kept_fd >= 0:
+                os.close(inode.kept_fd)
+                inode.kept_fd = -1
 
     def descriptor(self, inode: Inode) -> Descriptor:
         """The descriptor of a directory, opened again if it was put away.

@@ -99,10 +99,10 @@ async def test_an_edit_of_workspaces(world: World, lab: Lab, project: Project) -
 
 
 async def test_an_edit_of_a_job(world: World, lab: Lab, project: Project) -> None:
-    content = edited(lab, "J2/job.json", title="mine", status="failed", parents=["J1", "J3"])
+    content = edited(lab, "J2/job.json", title="mine", status="building", parents=["J1", "J3"])
     await documents.edit(lab.instance, project, "J2/job.json", content)
     found = lab.jobs(1)["J2"]
-    assert (found.title, found.status, found.parents) == ("mine", "failed", ("J1", "J3"))
+    assert (found.title, found.status, found.parents) == ("mine", "building", ("J1", "J3"))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ async def test_another_mtime_does_not_undo_an_edit(lab: Lab, project: Project) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lab.store.write, hold_up)
         await held.wait()
-        nursery.start_soon(documents.put, lab.instance, project, "J2/job.json", found)
+        nursery.start_soon(documents.put, lab.instance, project, "J2/job.json", lambda _: found)
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(documents.set_mtime, lab.instance, project, "J2/job.json", 7)
         await trio.testing.wait_all_tasks_blocked()
@@ -219,7 +219,9 @@ async def test_some_statuses_are_exported_when_the_job_is_completed(
     world: World, lab: Lab, project: Project, status: str
 ) -> None:
     file = world.backing / "CS-x/J2/job.json"
+    await lab.set_status(project, "J2", "queued")
     before = file.read_bytes()
+    assert json.loads(before)["status"] == "queued"
     await lab.set_status(project, "J2", status)
     await documents.export_all(lab.instance, project)
     assert file.read_bytes() == before
@@ -230,7 +232,7 @@ async def test_some_statuses_are_exported_when_the_job_is_completed(
     assert lab.unexported(1) == set()
 
 
-@pytest.mark.parametrize("status", ["building", "queued", "completed", "a later one"])
+@pytest.mark.parametrize("status", ["building", "queued", "completed"])
 async def test_the_others_are_exported_at_once(world: World, lab: Lab, project: Project, status: str) -> None:
     await lab.set_status(project, "J2", status)
     assert json.loads((world.backing / "CS-x/J2/job.json").read_bytes())["status"] == status
@@ -302,7 +304,7 @@ async def test_a_version_that_changed_during_its_export_is_exported_again(
     def slow(due: list[Export]) -> None:
         if between:
             found = document.parse(between.pop(), Kind.PROJECT)
-            trio.from_thread.run(documents.put, lab.instance, project, "project.json", found)
+            trio.from_thread.run(documents.put, lab.instance, project, "project.json", lambda _: found)
         export(due)
 
     with monkeypatch.context() as patch:

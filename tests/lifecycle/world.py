@@ -12,6 +12,7 @@ from csfs.backing.descriptor import Descriptor
 from csfs.cli.sample.project import build
 from csfs.domain import document, lock, names
 from csfs.domain.document import Kind
+from csfs.domain.job import TRANSITIONS, JobStatus
 from csfs.domain.state import State
 from csfs.lifecycle import documents
 from csfs.lifecycle.attach import attach
@@ -24,6 +25,19 @@ from csfs.store.store import Store, View
 JOBS = ("J1", "J2", "J3", "J5", "J9", "J12", "J13", "J14")
 """Those of the sample project that have a document; J15 has none."""
 MOUNTPOINT = "/mnt/csfs"
+
+
+def way(before: str, after: str) -> list[str]:
+    """The statuses through which a job gets from one to another."""
+    ways: list[list[str]] = [[before]]
+    while ways:
+        here = ways.pop(0)
+        if here[-1] == after:
+            return here[1:]
+        following = TRANSITIONS[JobStatus(here[-1])]
+        untried = [each.value for each in reversed(JobStatus) if each in following and each not in here]
+        ways.extend([*here, each] for each in untried)
+    raise AssertionError(f"no way from {before} to {after}")
 
 
 class Lab:
@@ -101,11 +115,12 @@ class Lab:
         return {found.uid: found for found in self.store.read(lambda view: list(view.jobs(number)))}
 
     async def set_status(self, project: Project, uid: str, status: str) -> None:
-        """Changes the status in a job's document, as an edit of it does."""
+        """Takes a job to a status by edits of its document, on the shortest way that there is."""
         path = documents.job_path(uid)
         before = document.parse(documents.read(self.instance, project, path), Kind.JOB)
-        content = before.rewritten({"status": status}).encode()
-        await documents.edit(self.instance, project, path, content)
+        for step in way(before.head.text("status"), status):
+            content = before.rewritten({"status": step}).encode()
+            await documents.edit(self.instance, project, path, content)
 
     def check_consistent(self) -> None:
         """Store and backing directory agree on each held project, and its documents name it."""

@@ -110,6 +110,7 @@ def test_status_lists_the_mounts(labs: tuple[Lab, Lab]) -> None:
             "instance": lab.name,
             "pid": lab.pid,
             "state": "ready",
+            "exports_failing": {},
         }
     assert str(two.mountpoint) in one.csfs("status").ok().out.split()
     two.kill()

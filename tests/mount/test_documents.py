@@ -85,7 +85,8 @@ def test_a_job_document_is_written_back_only_in_the_statuses_of_the_guide(sample
     live, exported = lab / "CS-a/J12/job.json", sample / "J12/job.json"
     wait_for(lambda: json.loads(exported.read_text())["project_uid"] == "P1", "the import is exported")
     last = "completed"
-    for status in ("queued", "launched", "started", "running", "waiting", "failed", "killed", "completed"):
+    statuses = ("building", "queued", "launched", "started", "running", "waiting", "failed", "completed")
+    for status in statuses:
         live.write_text(json.dumps({**json.loads(live.read_text()), "status": status}))
         assert json.loads(live.read_text())["status"] == status
         if status in ("building", "queued", "completed"):

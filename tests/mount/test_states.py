@@ -82,7 +82,9 @@ def test_an_active_job_keeps_the_project_in_place(sample: Path, lab: Lab, status
     lab.run("touch CS-a/cs.lock").ok()
     path = lab / "CS-a/J13/job.json"
     document = json.loads(path.read_text())
-    path.write_text(json.dumps({**document, "status": status}))
+    on_the_way = {"queued": [], "launched": ["queued"], "started": ["queued"], "running": [], "waiting": []}
+    for step in ("building", *on_the_way[status], status):
+        path.write_text(json.dumps({**document, "status": step}))
     for command in ("rm CS-a/cs.lock", "chmod a-w CS-a", "mv CS-a CS-b", "rm CS-a/J13/job.json"):
         lab.run(command).refused("Device or resource busy")
     assert f"J13 is {status}" in lab.why("CS-a")

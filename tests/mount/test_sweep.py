@@ -1,5 +1,6 @@
 """Nothing sweeps an attached project away; ordinary deletions in it go on."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,15 @@ def test_a_worker_may_delete_its_own_files(sample: Path, lab: Lab) -> None:
     )
     lab.run(f"python3 - <<'EOF'\n{script}EOF").ok()
     assert not list(sample.glob("J5/*.mrc"))
+    assert lab.refusals() == []
+
+
+def test_restoring_into_a_project_is_no_sweep(sample: Path, lab: Lab) -> None:
+    """tar holds the directory open that it works in, and replaces placeholders by symlinks at the end."""
+    lab.run("touch CS-a/cs.lock && mkdir ../out && ln -s /data/raw/x ../out/link && echo x > ../out/f").ok()
+    lab.run("tar -C ../out -cf ../P.tar . && tar -C CS-a -xf ../P.tar && tar -C CS-a/J3 -xf ../P.tar").ok()
+    for place in ("CS-a", "CS-a/J3"):
+        assert os.readlink(lab / place / "link") == "/data/raw/x"
     assert lab.refusals() == []
 
 

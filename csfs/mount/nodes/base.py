@@ -22,7 +22,20 @@ VIRTUAL_ATTRIBUTES = b"user.csfs."
 """The extended attributes that csfs answers itself."""
 _SHOWN_ATTRIBUTES = frozenset(
     VIRTUAL_ATTRIBUTES + name
-    for name in (b"state", b"uid", b"title", b"lock_id", b"jobs", b"owner", b"reason", b"exported")
+    for name in (
+        b"state",
+        b"uid",
+        b"title",
+        b"lock_id",
+        b"jobs",
+        b"owner",
+        b"reason",
+        b"exported",
+        b"status",
+        b"type",
+        b"attach_status",
+        b"export_failed",
+    )
 )
 """Those that `cp -a` and rsync find on a project, and may try to give to its copy."""
 _SET_ID = stat.S_ISUID | stat.S_ISGID

@@ -69,7 +69,7 @@ class VirtualDirectory(Directory):
     ) -> EntryAttributes:
         raise refusals.control()
 
-    async def lookup(self, name: bytes) -> EntryAttributes:
+    async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
         found = self.special(name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

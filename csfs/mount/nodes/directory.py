@@ -70,6 +70,9 @@ class Directory(BackingNode):
         """Whether a new cs.lock in this directory is a claim on it."""
         return False
 
+    async def received(self, name: bytes) -> None:
+        """Told of what a rename has brought here under a name."""
+
     def touched(self, name: bytes) -> None:
         """Told of every name that was made or removed here: some change what the directory is."""
 
@@ -109,7 +112,11 @@ class Directory(BackingNode):
         if project.state is State.ATTACHED:
             for guarded in self.sweep_roots():
                 if self.mount.guard.is_sweeping(guarded, context.pid):
-                    raise refusals.sweep(os.fsdecode(name))
+                    made = self.mount.guard.was_made_by(
+                        guarded, context.pid, self.descriptor.stat(name).st_ino
+                    )
+                    if not made:
+                        raise refusals.sweep(os.fsdecode(name))
 
     # -- finding -------------------------------------------------------------------------------------
 
@@ -123,7 +130,7 @@ class Directory(BackingNode):
     def place(self) -> tuple[Descriptor, bytes]:
         return self.descriptor, b"."
 
-    async def lookup(self, name: bytes) -> EntryAttributes:
+    async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
         special = self.special(name)
         if special is not None:
             entry = await special.getattr()
@@ -211,7 +218,9 @@ class Directory(BackingNode):
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
         fd = await self.mount.instance.io(_create, directory, name, mode, flags, context)
-        entry = self._entered(name, os.fstat(fd))
+        found = os.fstat(fd)
+        self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
+        entry = self._entered(name, found)
         inode = self.mount.tree.inodes[entry.st_ino]
         self.touched(name)
         return open_data(self.mount, inode, fd, writes(flags), context), entry
@@ -223,7 +232,7 @@ class Directory(BackingNode):
         if name == _LOCK and self.takes_lock():
             self.refuse_change()
             await claim_directory(self, b"")
-            return await self.mount.lookup_again(self.inode, name)
+            return await self.mount.lookup_again(self.inode, name, context)
         return await self._make(name, context, mode, lambda at: os.mknod(name, mode, rdev, dir_fd=at))
 
     async def symlink(self, name: bytes, target: bytes, context: RequestContext) -> EntryAttributes:
@@ -241,6 +250,7 @@ class Directory(BackingNode):
             return directory.stat(name)
 
         found = await self.mount.instance.io(work, self.descriptor)
+        self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
         self.touched(name)
         return self._entered(name, found)
 
@@ -302,6 +312,7 @@ class Directory(BackingNode):
             await self._rename_to_lock(old, to, flags, context)
         else:
             await self.rename_files(old, to, new, flags)
+            await to.received(new)
 
     async def _rename_over(
         self, old: bytes, document: Document, to: "Directory", new: bytes, flags: int
@@ -316,6 +327,8 @@ class Directory(BackingNode):
     async def _consume(self, old: bytes, to: "Directory", new: bytes) -> None:
         """Removes a file whose content csfs has taken over; the kernel finds that under the new name."""
         inode = self.mount.tree.known(await self.mount.instance.io(self.descriptor.stat, old))
+        if inode is not None and inode.kept_fd < 0:
+            inode.kept_fd = os.open(old, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor.fd)
         await self._remove(old, os.unlink)
         if inode is not None:
             inode.removed = False

@@ -6,6 +6,7 @@ import stat
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.lifecycle import documents
+from csfs.lifecycle.new_job import adopt
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes
 from csfs.mount.handles import ContentHandle, FileHandle
@@ -122,6 +123,23 @@ class Document(ContentFile):
 
     async def listxattr(self) -> list[bytes]:
         return [b"user.csfs.exported"]
+
+
+class NewDocument(Document):
+    """The job.json of a job whose directory was just made: whatever is written makes the job what it is."""
+
+    __slots__ = ()
+
+    async def open_empty(self, context: RequestContext) -> FileInfo:
+        """A handle to write the document through, as if it was not there yet."""
+        handle = ContentHandle(self.inode, context, True, bytearray(), document=self)
+        return FileInfo(fh=self.mount.handles.add_file(handle), direct_io=True)
+
+    async def edit(self, content: bytes) -> None:
+        self.refuse_change()
+        uid = self.path.partition("/")[0]
+        await adopt(self.mount.instance, self.held, uid, content)
+        self.held.new_jobs.pop(uid, None)
 
 
 def resize(content: bytearray, size: int) -> None:

@@ -208,8 +208,12 @@ async def claim_directory(directory: "Directory", content: bytes) -> None:
             raise refusals.not_a_project("it has files but no project.json")
         await create(instance, at, path, content or None)
     elif project is not None:
+
+        def progress(done: int) -> None:
+            project.progress = done
+
         with transition(instance, project, "attach"):
-            await attach(instance, at, path, content or None)
+            await attach(instance, at, path, content or None, progress)
 
 
 def _create(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> int:

@@ -1,23 +1,25 @@
 """Project directories and the job directories in them: where names mean something."""
 
+import errno
 import os
 import stat
 
-from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
+from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing import lockfile
 from csfs.domain import names, refusals
 from csfs.domain.state import HELD, State
-from csfs.lifecycle import documents
+from csfs.lifecycle import documents, processes
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.delete_job import delete_job
 from csfs.lifecycle.detach import detach, let_go
+from csfs.lifecycle.new_job import new_job, register
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.unarchive import returning, unarchive
 from csfs.mount.handles import FileHandle
 from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node
 from csfs.mount.nodes.directory import Directory
-from csfs.mount.nodes.document import Document
+from csfs.mount.nodes.document import Document, NewDocument
 from csfs.mount.nodes.lock import LockFile
 from csfs.mount.tree import Inode
 from csfs.store import records
@@ -28,6 +30,7 @@ _JOB_DOCUMENT = names.JOB_DOCUMENT.encode()
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _UNARCHIVE = b"user.csfs.unarchive"
 _ACCEPT_CHANGES = b"accept-changes"
+_STATUS = b"user.csfs.status"
 
 
 class ProjectDirectory(Directory):
@@ -184,6 +187,24 @@ class ProjectDirectory(Directory):
         if name == _LOCK and self._served:
             raise refusals.lock_stays()
 
+    # -- new jobs --------------------------------------------------------------------------------------
+
+    async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
+        entry = await super().mkdir(name, mode, context)
+        uid, project = os.fsdecode(name), self.own
+        if project.state is State.ATTACHED and names.is_job(uid):
+            project.new_jobs[uid] = processes.process_of(context.pid)
+            await new_job(self.mount.instance, project, uid)
+        return entry
+
+    async def received(self, name: bytes) -> None:
+        uid, project = os.fsdecode(name), self.own
+        if project.state is not State.ATTACHED or not names.is_job(uid) or uid in project.jobs:
+            return
+        node = await self.child(name)
+        if isinstance(node, JobDirectory):
+            await register(self.mount.instance, project, node.descriptor, uid)
+
     # -- extended attributes ---------------------------------------------------------------------------
 
     def _attributes(self) -> dict[bytes, str]:
@@ -200,6 +221,9 @@ class ProjectDirectory(Directory):
             found[b"user.csfs.owner"] = self.mount.instance.identity.name
         elif project.verdict.owner:
             found[b"user.csfs.owner"] = project.verdict.owner
+        if project.export_failures:
+            failed = (f"{path}: {why}" for path, why in sorted(project.export_failures.items()))
+            found[b"user.csfs.export_failed"] = "; ".join(failed)
         if project.verdict.reason:
             found[b"user.csfs.reason"] = project.verdict.reason
         return found
@@ -231,12 +255,19 @@ class JobDirectory(Directory):
 
     __slots__ = ()
 
+    @property
+    def uid(self) -> str:
+        return os.fsdecode(self.inode.name)
+
     def special(self, name: bytes) -> Node | None:
         project = self.project
         if name != _JOB_DOCUMENT or project is None or project.record is None:
             return None
-        path = documents.job_path(os.fsdecode(self.inode.name))
-        return None if path in project.removed else served_document(self, name, path)
+        path = documents.job_path(self.uid)
+        if path in project.removed:
+            return None
+        kind = NewDocument if self.uid in project.new_jobs else Document
+        return served_document(self, name, path, kind)
 
     async def names(self) -> list[bytes]:
         listed = await super().names()
@@ -244,23 +275,90 @@ class JobDirectory(Directory):
             listed.append(_JOB_DOCUMENT)
         return listed
 
+    # -- a job that was just made, and may be a copy on its way ---------------------------------------
+
+    async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
+        if name == _JOB_DOCUMENT and self._is_made_by(context):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return await super().lookup(name, context)
+
+    def _is_made_by(self, context: RequestContext) -> bool:
+        """Whether the caller has just made this directory: `cp -a` insists on making the document too."""
+        maker = self.project.new_jobs.get(self.uid) if self.project is not None else None
+        return maker is not None and maker == processes.process_of(context.pid)
+
+    async def create(
+        self, name: bytes, mode: int, flags: int, context: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        project = self.project
+        if name != _JOB_DOCUMENT or project is None or project.state is not State.ATTACHED:
+            return await super().create(name, mode, flags, context)
+        self.refuse_change()
+        if self.uid not in project.jobs:
+            project.new_jobs[self.uid] = processes.process_of(context.pid)
+            await new_job(self.mount.instance, project, self.uid)
+        document = self.special(name)
+        if not isinstance(document, NewDocument):
+            return await super().create(name, mode, flags, context)
+        document.inode.lookups += 1
+        return await document.open_empty(context), await document.getattr()
+
+    # -- removing, and attributes ----------------------------------------------------------------------
+
     async def unlink(self, name: bytes, context: RequestContext) -> None:
         document = self.special(name)
         if not isinstance(document, Document):
             await super().unlink(name, context)
             return
-        self.refuse_removal(name, context)
         project = document.held
+        making = self.mount.guard.is_making(self.inode.number, context.pid)
+        if isinstance(document, NewDocument) and making:
+            self.refuse_change()  # nobody has written it yet: a restore puts its own in its place
+        else:
+            self.refuse_removal(name, context)
         if project.state is State.ARCHIVED:
             if await self.mount.instance.io(self.descriptor.exists, name):
                 await self._remove(name, os.unlink)
             project.removed.add(document.path)
         else:
-            await delete_job(self.mount.instance, project, os.fsdecode(self.inode.name))
+            await delete_job(self.mount.instance, project, self.uid)
 
     def refuse_departure(self, name: bytes, context: RequestContext) -> None:
         if self.special(name) is not None:
             raise refusals.document_stays(os.fsdecode(name))
+
+    def _attributes(self) -> dict[bytes, str]:
+        project = self.project
+        if project is None or project.record is None:
+            return {}
+        number = project.record.number
+        found = self.mount.instance.store.read(lambda view: view.job(number, self.uid))
+        if found is None:
+            return {}
+        return {
+            b"user.csfs.uid": found.uid,
+            _STATUS: found.status,
+            b"user.csfs.type": found.type,
+            b"user.csfs.title": found.title,
+            b"user.csfs.attach_status": found.attach_status,
+        }
+
+    async def getxattr(self, name: bytes) -> bytes:
+        value = self._attributes().get(name) if name.startswith(VIRTUAL_ATTRIBUTES) else None
+        return await super().getxattr(name) if value is None else value.encode()
+
+    async def listxattr(self) -> list[bytes]:
+        return [*await super().listxattr(), *self._attributes()]
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        project = self.project
+        if name != _STATUS or project is None or self.uid not in project.jobs:
+            await super().setxattr(name, value, context)
+            return
+        self.refuse_change()
+        status = value.decode(errors="backslashreplace")
+        await documents.set_status(self.mount.instance, project, self.uid, status)
+        project.new_jobs.pop(self.uid, None)
 
 
 def virtual_inode(directory: Directory, name: bytes) -> Inode:
@@ -271,10 +369,12 @@ def virtual_inode(directory: Directory, name: bytes) -> Inode:
     return directory.mount.tree.virtual(directory.inode, name, key)
 
 
-def served_document(directory: Directory, name: bytes, path: str) -> Document | None:
+def served_document(
+    directory: Directory, name: bytes, path: str, kind: type[Document] = Document
+) -> Document | None:
     """The document of a held project, if the store has it."""
     project = directory.project
     assert project is not None
     if documents.head(directory.mount.instance, project, path) is None:
         return None
-    return Document(directory, virtual_inode(directory, name), project, path)
+    return kind(directory, virtual_inode(directory, name), project, path)
