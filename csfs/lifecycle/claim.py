@@ -2,8 +2,10 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
+
+import trio
 
 from csfs.backing import lockfile
 from csfs.backing.descriptor import Descriptor
@@ -22,14 +24,16 @@ async def claim(
     path: bytes,
     content: bytes | None,
     action: Literal["create", "attach"],
-    fill: Callable[[Change, records.Project], records.Project],
+    fill: Callable[[records.Project], Awaitable[records.Project]],
+    former: records.Project | None = None,
 ) -> Project:
-    """Takes the lock of a directory, fills the store in one transaction, and makes it a project.
+    """Takes the lock of a directory, fills the store, and makes it a project.
 
-    `content` are the bytes for cs.lock where a user wrote some of his own. `fill` runs in the
-    transaction, may read the backing directory, and returns the record with its title; what it
-    raises takes the whole action back, the lock included. Raises Refusal EROFS if another instance
-    has the lock.
+    `content` are the bytes for cs.lock where a user wrote some of his own. `fill` stores the documents
+    and returns the record with its title; nobody sees them before the record is committed, after which
+    all of it is there. What it raises takes the whole action back, lock and documents included.
+    `former` is the record of an earlier claim on the directory, to be kept as it is given here. Raises
+    Refusal EROFS if another instance has the lock.
     """
     epoch = _next_epoch(instance, directory)
     number = await instance.store.write(Change.take_number)
@@ -59,18 +63,22 @@ async def claim(
         instance.settle(directory, path, await in_thread(instance.look, directory))
         raise
 
-    def commit(change: Change) -> records.Project:
-        filled = fill(change, record)
-        change.put_project(filled)
+    def commit(change: Change) -> None:
+        if former is not None:
+            intents.commit(instance, change, former)
+        change.put_project(record)
         change.drop_intent(number)
-        return filled
 
     try:
-        record = await instance.store.write(commit)
+        record = await fill(record)
+        await instance.store.write(commit)
     except BaseException:
-        await in_thread(lockfile.release, directory, content)
-        await intents.withdraw(instance, number)
+        with trio.CancelScope(shield=True):
+            await in_thread(lockfile.release, directory, content)
+            await instance.store.write(lambda change: change.forget_project(number))
         raise
+    if former is not None:
+        instance.claims.put(former)
     sight = await in_thread(instance.look, directory)
     instance.claims.put(record)
     project = instance.settle(directory, path, sight)

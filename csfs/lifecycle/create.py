@@ -23,22 +23,23 @@ async def create(instance: Instance, directory: Descriptor, path: bytes, content
     name = os.fsdecode(path.rpartition(b"/")[2] or os.fsencode(instance.mountpoint))
     title = name.rpartition("/")[2].encode(errors="backslashreplace").decode()
 
-    def fill(change: Change, record: records.Project) -> records.Project:
+    async def fill(record: records.Project) -> records.Project:
         now = timestamp()
         record = msgspec.structs.replace(record, title=title)
-        project = document.parse(
-            document.new_project(title=title, created_at=now, values=instance.identity_values(record)),
-            Kind.PROJECT,
+        project = document.new_project(title=title, created_at=now, values=instance.identity_values(record))
+        workspaces = document.new_workspaces(
+            created_at=now, project_uid=record.uid, project_number=record.number
         )
-        workspaces = document.parse(
-            document.new_workspaces(created_at=now, project_uid=record.uid, project_number=record.number),
-            Kind.WORKSPACES,
-        )
-        for path, made in (
-            (names.PROJECT_DOCUMENT, project),
-            (names.WORKSPACES_DOCUMENT, workspaces),
-        ):
-            documents.store_document(change, record.number, path, made, exported=False)
+
+        def store(change: Change) -> None:
+            for path, made in (
+                (names.PROJECT_DOCUMENT, project),
+                (names.WORKSPACES_DOCUMENT, workspaces),
+            ):
+                parsed = document.parse(made, Kind(path))
+                documents.store_document(change, record.number, path, parsed, exported=False)
+
+        await instance.store.write(store)
         return record
 
     project = await claim(instance, directory, path, content, "create", fill)

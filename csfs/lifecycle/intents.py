@@ -78,7 +78,7 @@ async def settle(instance: Instance) -> None:
 
 def _conclude(instance: Instance, change: Change, intent: Intent, outcome: records.Project | None) -> None:
     if outcome is None:
-        change.drop_intent(intent.after.number)
+        change.forget_project(intent.after.number)
         return
     commit(instance, change, outcome)
     if outcome.state != "detached":

@@ -427,3 +427,13 @@ async def test_an_archived_project_stays_so_when_its_inode_is_used_again(world: 
     assert lab.states() == {"P1": "archived", "P2": "attached"}
     lab.restart()
     assert lab.project("CS-x").uid == "P2"
+
+
+async def test_directories_without_a_document_do_not_end_the_import(world: World, lab: Lab) -> None:
+    """More of them in a row than are read in one go."""
+    directory = world.small()
+    for number in range(2, 300):
+        (directory / f"J{number}").mkdir()
+    add_job(directory, "J300")
+    await lab.attach("CS-x")
+    assert set(lab.jobs(1)) == {"J1", "J300"}
