@@ -26,6 +26,22 @@ async def new_job(instance: Instance, project: Project, uid: str) -> None:
     await _store(instance, project, uid, document.parse(content, Kind.JOB))
 
 
+async def write_first(instance: Instance, project: Project, uid: str, content: bytes) -> None:
+    """Takes the first document that is written for a new job: an edit of its own, or that of a copy.
+
+    Raises Refusal EINVAL as either does, OSError.
+    """
+    before = document.parse(documents.read(instance, project, job_path(uid)), Kind.JOB)
+    try:
+        document.edited(content, before, job_path(uid))
+    except refusals.Refusal as refusal:
+        if refusal.rule is not refusals.Rule.IDENTITY_KEY:
+            raise
+        await adopt(instance, project, uid, content)
+    else:
+        await documents.edit(instance, project, job_path(uid), content)
+
+
 async def adopt(instance: Instance, project: Project, uid: str, content: bytes) -> None:
     """Makes the document of another job that of the job `uid`: a copy, from this project or another.
 

@@ -63,6 +63,14 @@ def test_a_copied_job_directory_is_a_job_of_its_new_project(
     assert "J50" in os.listdir(lab / ".csfs/projects/P2")
 
 
+def test_a_program_that_makes_a_job_sees_its_document_at_once(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    (lab / "CS-a/J77").mkdir()
+    path = lab / "CS-a/J77/job.json"
+    path.write_text(json.dumps({**document(path), "title": "mine"}))
+    assert document(sample / "J77/job.json")["title"] == "mine"
+
+
 def test_a_copy_that_is_broken_is_listed_and_left_alone(sample: Path, lab: Lab) -> None:
     lab.run("touch CS-a/cs.lock && mkdir CS-a/tmp && echo '{' > CS-a/tmp/job.json").ok()
     lab.run("mv CS-a/tmp CS-a/J60").ok()

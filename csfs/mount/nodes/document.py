@@ -6,7 +6,7 @@ import stat
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.lifecycle import documents
-from csfs.lifecycle.new_job import adopt
+from csfs.lifecycle.new_job import write_first
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes
 from csfs.mount.handles import ContentHandle, FileHandle
@@ -126,7 +126,7 @@ class Document(ContentFile):
 
 
 class NewDocument(Document):
-    """The job.json of a job whose directory was just made: whatever is written makes the job what it is."""
+    """The job.json of a job whose directory was just made: what is written may be that of a copy."""
 
     __slots__ = ()
 
@@ -138,7 +138,7 @@ class NewDocument(Document):
     async def edit(self, content: bytes) -> None:
         self.refuse_change()
         uid = self.path.partition("/")[0]
-        await adopt(self.mount.instance, self.held, uid, content)
+        await write_first(self.mount.instance, self.held, uid, content)
         self.held.new_jobs.pop(uid, None)
 
 

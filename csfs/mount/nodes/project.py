@@ -31,6 +31,7 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _UNARCHIVE = b"user.csfs.unarchive"
 _ACCEPT_CHANGES = b"accept-changes"
 _STATUS = b"user.csfs.status"
+_COPIERS = frozenset({"cp", "mv"})
 
 
 class ProjectDirectory(Directory):
@@ -278,14 +279,22 @@ class JobDirectory(Directory):
     # -- a job that was just made, and may be a copy on its way ---------------------------------------
 
     async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
-        if name == _JOB_DOCUMENT and self._is_made_by(context):
+        if name == _JOB_DOCUMENT and self._is_being_copied_by(context):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return await super().lookup(name, context)
 
-    def _is_made_by(self, context: RequestContext) -> bool:
-        """Whether the caller has just made this directory: `cp -a` insists on making the document too."""
+    def _is_being_copied_by(self, context: RequestContext) -> bool:
+        """Whether the caller has just made this directory for a copy, and insists on making its files too.
+
+        cp and mv open each with O_EXCL. Others (rsync, tar, shutil) replace what is there.
+        """
         maker = self.project.new_jobs.get(self.uid) if self.project is not None else None
-        return maker is not None and maker == processes.process_of(context.pid)
+        if maker is None or maker != processes.process_of(context.pid):
+            return False
+        try:
+            return processes.command(maker) in _COPIERS
+        except OSError:
+            return False
 
     async def create(
         self, name: bytes, mode: int, flags: int, context: RequestContext
