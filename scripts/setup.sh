@@ -86,6 +86,9 @@ missing_packages() {
     echo "$python_packages"
     if [ "$1" = test ]; then
         command -v rsync >/dev/null || echo rsync
+        command -v jq >/dev/null || echo jq
+        command -v sponge >/dev/null || echo moreutils
+        command -v vim.tiny >/dev/null || echo vim-tiny
         command -v setfattr >/dev/null || echo attr
         command -v setfacl >/dev/null || echo acl
     fi

@@ -128,6 +128,7 @@ def test_rewritten_changes_the_given_values_and_nothing_else(kind: Kind, data: s
         assert set(parsed.members) == {key for key, _ in expected}
     assert document.parse(after.encode(), kind) == after
     assert after.rewritten(values) is after
+    assert after == document.parse(after.encode(), kind)
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -15,6 +15,12 @@ EDITS = {
     "sed -i": 'sed -i \'s/"title": "[^"]*"/"title": "new title"/\' CS-a/project.json',
     "redirect": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cat x > CS-a/project.json; rm x',
     "temporary and mv": (f'cd CS-a && python3 -c "{SET_TITLE}" < project.json > .p && mv .p project.json'),
+    "vim": (
+        'vim.tiny -u NONE -es -c \'set backupcopy=no\' -c \'%s/"title": "[^"]*"/"title": "new title"/\''
+        " -c wq CS-a/project.json"
+    ),
+    "jq and mv": "cd CS-a && jq '.title = \"new title\"' project.json > tmp && mv tmp project.json",
+    "jq and sponge": "cd CS-a && jq '.title = \"new title\"' project.json | sponge project.json",
     "cp": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && cp x CS-a/project.json; rm x',
     "rsync": f'python3 -c "{SET_TITLE}" < CS-a/project.json > x && rsync x CS-a/project.json; rm x',
     "rsync --inplace": (

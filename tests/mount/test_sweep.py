@@ -28,7 +28,6 @@ SWEEPS = [
     "rmdir CS-a",
     "rm CS-a/project.json",
     "rm CS-a/workspaces.json",
-    "mv CS-a/project.json CS-a/other.json",
     "mv CS-a/cs.lock CS-a/other",
     "rm CS-a/J2/job.log CS-a/cs.lock",
     "rm CS-a/cs.lock CS-a/J2/job.log",
@@ -101,6 +100,14 @@ def test_a_worker_may_delete_its_own_files(sample: Path, lab: Lab) -> None:
     lab.run(f"python3 - <<'EOF'\n{script}EOF").ok()
     assert not list(sample.glob("J5/*.mrc"))
     assert lab.refusals() == []
+
+
+def test_a_document_that_is_renamed_stays_and_leaves_a_copy(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock && cp CS-a/project.json ../before").ok()
+    lab.run("mv CS-a/project.json CS-a/project.json~ && cmp CS-a/project.json~ ../before").ok()
+    lab.run("cmp CS-a/project.json ../before && rm CS-a/project.json~").ok()
+    lab.run("mv CS-a/J3/job.json CS-a/J5/job.json").refused("Operation not permitted")
+    lab.run("mv CS-a/project.json CS-a/workspaces.json").refused("Operation not permitted")
 
 
 def test_restoring_into_a_project_is_no_sweep(sample: Path, lab: Lab) -> None:

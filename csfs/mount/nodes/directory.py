@@ -9,6 +9,8 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
 
 from csfs.backing.descriptor import Descriptor, open_file, read_file
+from csfs.backing.export import Export, export
+from csfs.backing.io import in_thread
 from csfs.backing.syscalls import renameat2
 from csfs.domain import names, refusals
 from csfs.domain.document import MAX_BYTES
@@ -18,6 +20,7 @@ from csfs.lifecycle.project import Project
 from csfs.mount import attributes
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes.base import BackingNode, Node, give_to_caller
+from csfs.mount.nodes.content import ContentFile
 from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.document import Document
 from csfs.mount.nodes.lock import PendingLock, claim_directory, is_copy
@@ -305,14 +308,30 @@ class Directory(BackingNode):
         refuse_boundary(self.project, to.project)
         if flags & pyfuse3.RENAME_EXCHANGE:
             to.refuse_departure(new, context)
-        served = to.special(new)
-        if isinstance(served, Document):
+        served, leaving = to.special(new), self.special(old)
+        if isinstance(leaving, Document) and not flags & pyfuse3.RENAME_EXCHANGE:
+            await self._leave_copy(leaving, to, new, flags)
+        elif isinstance(served, Document):
             await self._rename_over(old, served, to, new, flags)
         elif new == _LOCK and to.takes_lock():
             await self._rename_to_lock(old, to, flags, context)
         else:
             await self.rename_files(old, to, new, flags)
             await to.received(new)
+
+    async def _leave_copy(self, document: Document, to: "Directory", new: bytes, flags: int) -> None:
+        """Editors rename a file to a backup before they write it anew: the document itself stays.
+
+        What is found under the new name is a copy. Raises Refusal EPERM where that is another document.
+        """
+        if isinstance(to.special(new), ContentFile):
+            raise refusals.document_stays(os.fsdecode(document.name))
+        directory = to.descriptor
+        if flags & pyfuse3.RENAME_NOREPLACE and directory.exists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        found = await document.getattr()
+        due = Export(directory, new, document.read(), found.st_mtime_ns, (found.st_uid, found.st_gid))
+        await in_thread(export, [due])
 
     async def _rename_over(
         self, old: bytes, document: Document, to: "Directory", new: bytes, flags: int

@@ -178,8 +178,6 @@ class ProjectDirectory(Directory):
             return
         if name == _LOCK:
             raise refusals.lock_stays()
-        if name in _DOCUMENTS:
-            raise refusals.document_stays(name.decode())
         if os.fsdecode(name) in self.own.jobs:
             raise refusals.job_stays(os.fsdecode(name))
 
@@ -331,10 +329,6 @@ class JobDirectory(Directory):
             project.removed.add(document.path)
         else:
             await delete_job(self.mount.instance, project, self.uid)
-
-    def refuse_departure(self, name: bytes, context: RequestContext) -> None:
-        if self.special(name) is not None:
-            raise refusals.document_stays(os.fsdecode(name))
 
     def _attributes(self) -> dict[bytes, str]:
         project = self.project
