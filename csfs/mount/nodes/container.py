@@ -12,6 +12,7 @@ from csfs.lifecycle import move
 from csfs.lifecycle.instance import FRESH_SECONDS
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.rebind import rebind
+from csfs.mount.nodes import renaming
 from csfs.mount.nodes.base import Node, Plain
 from csfs.mount.nodes.directory import MEANINGFUL, Directory
 from csfs.mount.nodes.project import ProjectDirectory
@@ -94,7 +95,7 @@ class Container(Directory):
         destination = target + b"/" + new if target else new
 
         async def rename() -> None:
-            await self.rename_files(old, to, new, flags)
+            await renaming.rename_files(self, old, to, new, flags)
 
         await move.move(self.mount.instance, moved, source, destination, rename)
         self.mount.tree.epoch += 1

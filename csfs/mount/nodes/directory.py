@@ -8,22 +8,15 @@ from collections.abc import Callable
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
 
-from csfs.backing.descriptor import Descriptor, open_file, read_file
-from csfs.backing.export import Export, export
-from csfs.backing.io import in_thread
-from csfs.backing.syscalls import renameat2
+from csfs.backing.descriptor import Descriptor, open_file
 from csfs.domain import names, refusals
-from csfs.domain.document import MAX_BYTES
-from csfs.domain.lock import MAX_BYTES as MAX_LOCK_BYTES
 from csfs.domain.state import HELD, State
-from csfs.lifecycle.project import Project
 from csfs.mount import attributes
 from csfs.mount.handles import DirectoryHandle
+from csfs.mount.nodes import renaming
 from csfs.mount.nodes.base import BackingNode, Node, give_to_caller
-from csfs.mount.nodes.content import ContentFile
 from csfs.mount.nodes.data import DataFile, open_data, writes
-from csfs.mount.nodes.document import Document
-from csfs.mount.nodes.lock import PendingLock, claim_directory, is_copy
+from csfs.mount.nodes.lock import PendingLock, claim_directory
 from csfs.mount.tree import Inode
 
 _TEMPORARY = names.TEMPORARY_PREFIX.encode()
@@ -264,7 +257,7 @@ class Directory(BackingNode):
         if not isinstance(source, DataFile):
             raise refusals.lock_stays() if source.inode.name == _LOCK else refusals.boundary()
         source.refuse_change()
-        refuse_boundary(source.project, self.project)
+        renaming.refuse_boundary(source.project, self.project)
         if name == _LOCK and self.takes_lock():
             raise refusals.lock_stays()
         at, old = source.place()
@@ -279,13 +272,13 @@ class Directory(BackingNode):
 
     async def unlink(self, name: bytes, context: RequestContext) -> None:
         self.refuse_removal(name, context)
-        await self._remove(name, os.unlink)
+        await self.remove(name, os.unlink)
 
     async def rmdir(self, name: bytes, context: RequestContext) -> None:
         self.refuse_removal(name, context)
-        await self._remove(name, os.rmdir)
+        await self.remove(name, os.rmdir)
 
-    async def _remove(self, name: bytes, remove: Callable[..., None]) -> None:
+    async def remove(self, name: bytes, remove: Callable[..., None]) -> None:
         def work(directory: Descriptor) -> os.stat_result:
             found = directory.stat(name)
             remove(name, dir_fd=directory.fd)
@@ -301,129 +294,16 @@ class Directory(BackingNode):
         self, old: bytes, to: "Directory", new: bytes, flags: int, context: RequestContext
     ) -> None:
         """Renames what lies under `old` here to `new` in `to`."""
-        self.refuse_change()
-        to.refuse_change()
-        to.refuse_name(new)
-        self.refuse_departure(old, context)
-        refuse_boundary(self.project, to.project)
-        if flags & pyfuse3.RENAME_EXCHANGE:
-            to.refuse_departure(new, context)
-        served, leaving = to.special(new), self.special(old)
-        if isinstance(leaving, Document) and not flags & pyfuse3.RENAME_EXCHANGE:
-            await self._leave_copy(leaving, to, new, flags)
-        elif isinstance(served, Document):
-            await self._rename_over(old, served, to, new, flags)
-        elif new == _LOCK and to.takes_lock():
-            await self._rename_to_lock(old, to, flags, context)
-        else:
-            await self.rename_files(old, to, new, flags)
-            await to.received(new)
-
-    async def _leave_copy(self, document: Document, to: "Directory", new: bytes, flags: int) -> None:
-        """Editors rename a file to a backup before they write it anew: the document itself stays.
-
-        What is found under the new name is a copy. Raises Refusal EPERM where that is another document.
-        """
-        if isinstance(to.special(new), ContentFile):
-            raise refusals.document_stays(os.fsdecode(document.name))
-        directory = to.descriptor
-        if flags & pyfuse3.RENAME_NOREPLACE and directory.exists(new):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        found = await document.getattr()
-        due = Export(directory, new, document.read(), found.st_mtime_ns, (found.st_uid, found.st_gid))
-        await in_thread(export, [due])
-
-    async def _rename_over(
-        self, old: bytes, document: Document, to: "Directory", new: bytes, flags: int
-    ) -> None:
-        """Makes a file the new version of a document: validated, stored, exported; then it is gone."""
-        if flags & pyfuse3.RENAME_NOREPLACE:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        content = await self.mount.instance.io(read_file, self.descriptor, old, MAX_BYTES)
-        await document.edit(content)
-        await self._consume(old, to, new)
-
-    async def _consume(self, old: bytes, to: "Directory", new: bytes) -> None:
-        """Removes a file whose content csfs has taken over; the kernel finds that under the new name."""
-        inode = self.mount.tree.known(await self.mount.instance.io(self.descriptor.stat, old))
-        if inode is not None and inode.kept_fd < 0:
-            inode.kept_fd = os.open(old, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor.fd)
-        await self._remove(old, os.unlink)
-        if inode is not None:
-            inode.removed = False
-            self.mount.tree.place(inode, to.inode, new)
-
-    async def _rename_to_lock(self, old: bytes, to: "Directory", flags: int, context: RequestContext) -> None:
-        """A file becomes the cs.lock of a directory that nobody owns: a copy, or a claim."""
-        content = await self.mount.instance.io(read_file, self.descriptor, old, MAX_LOCK_BYTES)
-        if is_copy(to, content):
-            await self.rename_files(old, to, _LOCK, flags)
-            self.mount.restorers.restored(to.inode.number, context.pid)
-            return
-        await claim_directory(to, content)
-        await self._consume(old, to, _LOCK)
+        await renaming.rename(self, old, to, new, flags, context)
 
     def refuse_departure(self, name: bytes, context: RequestContext) -> None:
         """Passes if what lies under a name here may be renamed to another."""
-
-    async def rename_files(self, old: bytes, to: "Directory", new: bytes, flags: int) -> None:
-        """The rename itself, and what the tree has to know of it. Raises OSError."""
-        source, target = self.descriptor, to.descriptor
-
-        def work() -> tuple[os.stat_result, os.stat_result | None]:
-            moved = source.stat(old)
-            try:
-                replaced = target.stat(new)
-            except FileNotFoundError:
-                replaced = None
-            if flags:
-                renameat2(source.fd, old, target.fd, new, flags)
-            else:
-                os.rename(old, new, src_dir_fd=source.fd, dst_dir_fd=target.fd)
-            return moved, replaced
-
-        moved, replaced = await self.mount.instance.io(work)
-        self.renamed(old, to, new, moved, replaced, exchange=bool(flags & pyfuse3.RENAME_EXCHANGE))
-
-    def renamed(
-        self,
-        old: bytes,
-        to: "Directory",
-        new: bytes,
-        moved: os.stat_result,
-        replaced: os.stat_result | None,
-        *,
-        exchange: bool = False,
-    ) -> None:
-        """Notes in the tree that a rename was done."""
-        tree = self.mount.tree
-        inode = tree.known(moved)
-        other = tree.known(replaced) if replaced is not None else None
-        if other is inode and other is not None:
-            return
-        if exchange:
-            if other is not None:
-                tree.place(other, self.inode, old)
-        else:
-            tree.unlinked(to.inode, new, other)
-        if inode is not None:
-            tree.place(inode, to.inode, new)
-        self.touched(old)
-        to.touched(new)
-        if stat.S_ISDIR(moved.st_mode) or (replaced is not None and stat.S_ISDIR(replaced.st_mode)):
-            tree.epoch += 1
 
 
 class Interior(Directory):
     """A directory somewhere in a project, with nothing special in it."""
 
     __slots__ = ()
-
-
-def refuse_boundary(one: Project | None, other: Project | None) -> None:
-    """Passes unless the boundary of a held project lies between two places; otherwise EXDEV."""
-    if one is not other and any(p is not None and not p.is_free for p in (one, other)):
-        raise refusals.boundary()
 
 
 def _create(directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext) -> int:

@@ -1,37 +1,34 @@
-"""Project directories and the job directories in them: where names mean something."""
+"""Project directories: where names mean something, and rm, chmod and mkdir are actions."""
 
-import errno
 import os
 import stat
 
-from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
+from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
 
 from csfs.backing import lockfile
 from csfs.domain import names, refusals
 from csfs.domain.state import HELD, State
-from csfs.lifecycle import documents, processes
+from csfs.lifecycle import processes
 from csfs.lifecycle.archive import archive
-from csfs.lifecycle.delete_job import delete_job
 from csfs.lifecycle.detach import detach, let_go
 from csfs.lifecycle.new_job import new_job, register
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.unarchive import returning, unarchive
 from csfs.mount.handles import FileHandle
+from csfs.mount.nodes import served
 from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node
 from csfs.mount.nodes.directory import Directory
-from csfs.mount.nodes.document import Document, NewDocument
+from csfs.mount.nodes.job import JobDirectory
 from csfs.mount.nodes.lock import LockFile
 from csfs.mount.tree import Inode
 from csfs.store import records
 
 _LOCK = names.LOCK.encode()
 _DOCUMENTS = frozenset(name.encode() for name in names.PROJECT_DOCUMENTS)
-_JOB_DOCUMENT = names.JOB_DOCUMENT.encode()
+
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _UNARCHIVE = b"user.csfs.unarchive"
 _ACCEPT_CHANGES = b"accept-changes"
-_STATUS = b"user.csfs.status"
-_COPIERS = frozenset({"cp", "mv"})
 
 
 class ProjectDirectory(Directory):
@@ -53,9 +50,9 @@ class ProjectDirectory(Directory):
         if not self._served or os.fsdecode(name) in self.own.removed:
             return super().special(name)
         if name == _LOCK:
-            return LockFile(self, virtual_inode(self, name), self.own)
+            return LockFile(self, served.inode_of(self, name), self.own)
         if name in _DOCUMENTS:
-            return served_document(self, name, name.decode())
+            return served.document(self, name, name.decode())
         return super().special(name)
 
     def subdirectory(self, child: Inode) -> Node:
@@ -95,7 +92,7 @@ class ProjectDirectory(Directory):
     async def remove_served(self, name: bytes, path: str) -> None:
         """Takes a document of an archived project off its directory; the store keeps it."""
         if await self.mount.instance.io(self.descriptor.exists, name):
-            await self._remove(name, os.unlink)
+            await self.remove(name, os.unlink)
         self.own.removed.add(path)
 
     async def _unlock(self, context: RequestContext) -> None:
@@ -247,137 +244,3 @@ class ProjectDirectory(Directory):
                 await self._unarchive(record, mode, accept_changes=True)
                 return
         await super().setxattr(name, value, context)
-
-
-class JobDirectory(Directory):
-    """The directory of a job: `J7` at the top of a project."""
-
-    __slots__ = ()
-
-    @property
-    def uid(self) -> str:
-        return os.fsdecode(self.inode.name)
-
-    def special(self, name: bytes) -> Node | None:
-        project = self.project
-        if name != _JOB_DOCUMENT or project is None or project.record is None:
-            return None
-        path = documents.job_path(self.uid)
-        if path in project.removed:
-            return None
-        kind = NewDocument if self.uid in project.new_jobs else Document
-        return served_document(self, name, path, kind)
-
-    async def names(self) -> list[bytes]:
-        listed = await super().names()
-        if _JOB_DOCUMENT not in listed and self.special(_JOB_DOCUMENT) is not None:
-            listed.append(_JOB_DOCUMENT)
-        return listed
-
-    # -- a job that was just made, and may be a copy on its way ---------------------------------------
-
-    async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
-        if name == _JOB_DOCUMENT and self._is_being_copied_by(context):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return await super().lookup(name, context)
-
-    def _is_being_copied_by(self, context: RequestContext) -> bool:
-        """Whether the caller has just made this directory for a copy, and insists on making its files too.
-
-        cp and mv open each with O_EXCL. Others (rsync, tar, shutil) replace what is there.
-        """
-        maker = self.project.new_jobs.get(self.uid) if self.project is not None else None
-        if maker is None or maker != processes.process_of(context.pid):
-            return False
-        try:
-            return processes.command(maker) in _COPIERS
-        except OSError:
-            return False
-
-    async def create(
-        self, name: bytes, mode: int, flags: int, context: RequestContext
-    ) -> tuple[FileInfo, EntryAttributes]:
-        project = self.project
-        if name != _JOB_DOCUMENT or project is None or project.state is not State.ATTACHED:
-            return await super().create(name, mode, flags, context)
-        self.refuse_change()
-        if self.uid not in project.jobs:
-            project.new_jobs[self.uid] = processes.process_of(context.pid)
-            await new_job(self.mount.instance, project, self.uid)
-        document = self.special(name)
-        if not isinstance(document, NewDocument):
-            return await super().create(name, mode, flags, context)
-        document.inode.lookups += 1
-        return await document.open_empty(context), await document.getattr()
-
-    # -- removing, and attributes ----------------------------------------------------------------------
-
-    async def unlink(self, name: bytes, context: RequestContext) -> None:
-        document = self.special(name)
-        if not isinstance(document, Document):
-            await super().unlink(name, context)
-            return
-        project = document.held
-        making = self.mount.guard.is_making(self.inode.number, context.pid)
-        if isinstance(document, NewDocument) and making:
-            self.refuse_change()  # nobody has written it yet: a restore puts its own in its place
-        else:
-            self.refuse_removal(name, context)
-        if project.state is State.ARCHIVED:
-            if await self.mount.instance.io(self.descriptor.exists, name):
-                await self._remove(name, os.unlink)
-            project.removed.add(document.path)
-        else:
-            await delete_job(self.mount.instance, project, self.uid)
-
-    def _attributes(self) -> dict[bytes, str]:
-        project = self.project
-        if project is None or project.record is None:
-            return {}
-        number = project.record.number
-        found = self.mount.instance.store.read(lambda view: view.job(number, self.uid))
-        if found is None:
-            return {}
-        return {
-            b"user.csfs.uid": found.uid,
-            _STATUS: found.status,
-            b"user.csfs.type": found.type,
-            b"user.csfs.title": found.title,
-            b"user.csfs.attach_status": found.attach_status,
-        }
-
-    async def getxattr(self, name: bytes) -> bytes:
-        value = self._attributes().get(name) if name.startswith(VIRTUAL_ATTRIBUTES) else None
-        return await super().getxattr(name) if value is None else value.encode()
-
-    async def listxattr(self) -> list[bytes]:
-        return [*await super().listxattr(), *self._attributes()]
-
-    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
-        project = self.project
-        if name != _STATUS or project is None or self.uid not in project.jobs:
-            await super().setxattr(name, value, context)
-            return
-        self.refuse_change()
-        status = value.decode(errors="backslashreplace")
-        await documents.set_status(self.mount.instance, project, self.uid, status)
-        project.new_jobs.pop(self.uid, None)
-
-
-def virtual_inode(directory: Directory, name: bytes) -> Inode:
-    """The inode of what the store serves in a directory of a project."""
-    assert directory.project is not None
-    inside = b"" if directory.inode.number == directory.project.inode else directory.inode.name + b"/"
-    key = directory.project.held.uuid.encode() + b"/" + inside + name
-    return directory.mount.tree.virtual(directory.inode, name, key)
-
-
-def served_document(
-    directory: Directory, name: bytes, path: str, kind: type[Document] = Document
-) -> Document | None:
-    """The document of a held project, if the store has it."""
-    project = directory.project
-    assert project is not None
-    if documents.head(directory.mount.instance, project, path) is None:
-        return None
-    return kind(directory, virtual_inode(directory, name), project, path)
