@@ -13,7 +13,7 @@ from csfs.lifecycle import documents, intents
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project, Sight
-from csfs.lifecycle.quiescence import refuse_active_jobs, refuse_unless_quiescent
+from csfs.lifecycle.quiescence import refuse_active_jobs, refuse_in_transition, refuse_unless_quiescent
 from csfs.store import records
 
 
@@ -40,15 +40,18 @@ async def move(
     """Renames a directory from the path `old` to `new`, and all projects at or below it with it.
 
     `rename` does it on the backing directory. Nothing is rewritten but the lock and the
-    `project_dir` of each attached project. Raises Refusal EBUSY unless each is quiescent, EPERM for one of
-    another instance, or what `rename` raises.
+    `project_dir` of each attached project. Raises Refusal EBUSY unless each that is held is
+    quiescent, EPERM for one of another instance, or what `rename` raises.
     """
     for project in projects:
         if project.state in (State.FOREIGN, State.LOST):
             project.refuse_leaving()
         if project.state is State.ATTACHED:
             refuse_active_jobs(instance, project)
-        refuse_unless_quiescent(instance, project)
+        if project.is_free:
+            refuse_in_transition(project)
+        else:
+            refuse_unless_quiescent(instance, project)
     held = [project for project in projects if project.record is not None]
     before = [project.held for project in held]
     after = [_record_at(instance, project, _moved(project.path, old, new)) for project in held]

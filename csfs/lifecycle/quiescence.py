@@ -18,10 +18,15 @@ def refuse_active_jobs(instance: Instance, project: Project) -> None:
         raise refusals.active_jobs(active)
 
 
-def refuse_unless_quiescent(instance: Instance, project: Project) -> None:
-    """Passes if no action is under way and no file of the project is open for writing (EBUSY)."""
+def refuse_in_transition(project: Project) -> None:
+    """Passes if no action on the project is under way (EBUSY)."""
     if project.transition:
         raise refusals.in_transition(project.transition)
+
+
+def refuse_unless_quiescent(instance: Instance, project: Project) -> None:
+    """Passes if no action is under way and no file of the project is open for writing (EBUSY)."""
+    refuse_in_transition(project)
     writers = instance.writers(project)
     if writers:
         raise refusals.open_writer(writers)

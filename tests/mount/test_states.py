@@ -121,6 +121,33 @@ def test_a_project_restored_in_place_from_outside_is_ours_again(
     assert lab.attribute("CS-a", "title") == title
 
 
+def test_our_own_lock_put_back_by_hand_can_be_removed(sample: Path, labs: tuple[Lab, Lab]) -> None:
+    lab, other = labs
+    lab.run("touch CS-a/cs.lock").ok()
+    content = (sample / "cs.lock").read_bytes()
+    lab.run("rm CS-a/cs.lock").ok()
+    (sample / "cs.lock").write_bytes(content)
+    wait_for(lambda: lab.state_of("CS-a") == "foreign", "the lock is seen")
+    assert "does not know that claim" in lab.attribute("CS-a", "reason")
+    other.run("rm CS-a/cs.lock").refused("Operation not permitted")
+    lab.run("rm CS-a/cs.lock && touch CS-a/cs.lock").ok()
+    assert lab.attribute("CS-a", "uid") == "P2"
+
+
+def test_what_a_killed_daemon_left_is_not_in_the_way(sample: Path, lab: Lab) -> None:
+    (sample / ".csfs-tmp.0123").write_bytes(b"half a document")
+    lab.run("ls -A CS-a | grep csfs-tmp").refused()
+    lab.run("rm -rf CS-a").ok()
+    assert not sample.exists()
+
+
+def test_a_detached_project_moves_whoever_writes_in_it(sample: Path, lab: Lab) -> None:
+    with (lab / "CS-a/J2/job.log").open("ab") as writer:
+        lab.run("mv CS-a CS-b").ok()
+        writer.write(b"goes on")
+    assert (lab / "CS-b/J2/job.log").read_bytes().endswith(b"goes on")
+
+
 def test_plain_directories_are_just_directories(lab: Lab) -> None:
     lab.run("mkdir -p a/b/c && echo x > a/b/c/f && mv a/b d && chmod a-w d && chmod u+w d").ok()
     lab.run("cp -a d e && rm -rf a d && find e -delete && ls").ok()

@@ -276,7 +276,7 @@ class Directory(BackingNode):
 
     async def rmdir(self, name: bytes, context: RequestContext) -> None:
         self.refuse_removal(name, context)
-        await self.remove(name, os.rmdir)
+        await self.remove(name, _rmdir)
 
     async def remove(self, name: bytes, remove: Callable[..., None]) -> None:
         def work(directory: Descriptor) -> os.stat_result:
@@ -304,6 +304,30 @@ class Interior(Directory):
     """A directory somewhere in a project, with nothing special in it."""
 
     __slots__ = ()
+
+
+def _rmdir(name: bytes, *, dir_fd: int) -> None:
+    """rmdir(2) of a directory in which nothing lies that anybody can see."""
+    try:
+        os.rmdir(name, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY or not _remove_left_overs(name, dir_fd):
+            raise
+        os.rmdir(name, dir_fd=dir_fd)
+
+
+def _remove_left_overs(name: bytes, dir_fd: int) -> bool:
+    """Removes what csfs left in a directory when it was cut short, if there is nothing else in it."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        found = [os.fsencode(each) for each in os.listdir(fd)]
+        if not all(each.startswith(_TEMPORARY) for each in found):
+            return False
+        for each in found:
+            os.unlink(each, dir_fd=fd)
+    finally:
+        os.close(fd)
+    return True
 
 
 def _create(directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext) -> int:

@@ -7,12 +7,14 @@ from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
 
 from csfs.backing import lockfile
 from csfs.domain import names, refusals
+from csfs.domain.lock import Lock, parse
 from csfs.domain.state import HELD, State
 from csfs.lifecycle import processes
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.detach import detach, let_go
 from csfs.lifecycle.new_job import new_job, register
 from csfs.lifecycle.project import Project
+from csfs.lifecycle.quiescence import refuse_in_transition
 from csfs.lifecycle.unarchive import returning, unarchive
 from csfs.mount.handles import FileHandle
 from csfs.mount.nodes import served
@@ -98,10 +100,10 @@ class ProjectDirectory(Directory):
     async def _unlock(self, context: RequestContext) -> None:
         """`rm cs.lock`: detaches an attached project, lets go of a lost one."""
         project, instance = self.own, self.mount.instance
-        if project.transition:
-            raise refusals.in_transition(project.transition)
+        refuse_in_transition(project)
         if project.state is State.FOREIGN:
-            raise refusals.foreign_lock(project.verdict.owner)
+            await self._remove_left_over(context)
+            return
         if project.state is State.ARCHIVED:
             await self._last_to_leave(context)
             return
@@ -110,6 +112,16 @@ class ProjectDirectory(Directory):
             await let_go(instance, project)
         else:
             await detach(instance, project)
+
+    async def _remove_left_over(self, context: RequestContext) -> None:
+        """A lock that names this instance, but no claim that its store knows, was put back by hand."""
+        found, instance = self.own.sight.lock, self.mount.instance
+        if not isinstance(found, Lock) or found.instance_uuid != instance.identity.uuid:
+            raise refusals.foreign_lock(self.own.verdict.owner)
+        content = await instance.io(lockfile.content_of, self.descriptor)
+        if content is not None and parse(content) == found:
+            await instance.io(lockfile.release, self.descriptor, content)
+        self.own.fresh_until = 0
 
     async def _last_to_leave(self, context: RequestContext) -> None:
         """The lock of an archived project goes when all else in its directory is gone."""
