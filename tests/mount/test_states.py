@@ -15,6 +15,7 @@ def test_a_foreign_project_can_be_read_and_not_changed(
     owner, other = labs
     owner.run("touch CS-a/cs.lock").ok()
     assert other.state_of("CS-a") == "foreign"
+    assert other.attribute("CS-a", "instance") == "lab1"
     other.run(f"cp -a CS-a {tmp_path}/copy && diff -r --no-dereference CS-a {tmp_path}/copy").ok()
     for command in (
         "touch CS-a/new",
@@ -183,6 +184,7 @@ def test_control_directory(sample: Path, lab: Lab) -> None:
 def test_extended_attributes(sample: Path, lab: Lab) -> None:
     lab.run("touch CS-a/cs.lock && setfattr -n user.mine -v x CS-a CS-a/J2/job.log").ok()
     told = lab.run("getfattr -d CS-a").ok().out
+    assert 'user.csfs.instance="lab1"' in told.splitlines()
     for line in (
         'user.csfs.state="attached"',
         'user.csfs.uid="P1"',

@@ -29,6 +29,7 @@ _SHOWN_ATTRIBUTES = frozenset(
         b"lock_id",
         b"jobs",
         b"owner",
+        b"instance",
         b"reason",
         b"exported",
         b"status",
@@ -39,6 +40,14 @@ _SHOWN_ATTRIBUTES = frozenset(
 )
 """Those that `cp -a` and rsync find on a project, and may try to give to its copy."""
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+
+
+_ATTRIBUTE_BYTES = 4096
+
+
+def attribute_value(text: str) -> bytes:
+    """The value of an attribute that csfs shows; one that is longer than any tool prints is cut."""
+    return text.encode()[:_ATTRIBUTE_BYTES].decode(errors="ignore").encode()
 
 
 class Standing(Protocol):

@@ -11,7 +11,7 @@ from csfs.lifecycle import documents, processes
 from csfs.lifecycle.delete_job import delete_job
 from csfs.lifecycle.new_job import new_job
 from csfs.mount.nodes import served
-from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node
+from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node, attribute_value
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.document import Document, NewDocument
 
@@ -119,7 +119,7 @@ class JobDirectory(Directory):
 
     async def getxattr(self, name: bytes) -> bytes:
         value = self._attributes().get(name) if name.startswith(VIRTUAL_ATTRIBUTES) else None
-        return await super().getxattr(name) if value is None else value.encode()
+        return await super().getxattr(name) if value is None else attribute_value(value)
 
     async def listxattr(self) -> list[bytes]:
         return [*await super().listxattr(), *self._attributes()]

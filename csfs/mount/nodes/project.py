@@ -18,7 +18,7 @@ from csfs.lifecycle.quiescence import refuse_in_transition
 from csfs.lifecycle.unarchive import returning, unarchive
 from csfs.mount.handles import FileHandle
 from csfs.mount.nodes import served
-from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node
+from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node, attribute_value
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.job import JobDirectory
 from csfs.mount.nodes.lock import LockFile
@@ -225,6 +225,10 @@ class ProjectDirectory(Directory):
             found[b"user.csfs.title"] = project.record.title
             found[b"user.csfs.lock_id"] = project.record.lock_id
             found[b"user.csfs.jobs"] = str(jobs)
+        if isinstance(project.sight.lock, Lock) and not project.verdict.inert:
+            found[b"user.csfs.instance"] = project.sight.lock.instance_name
+        elif project.state in HELD:
+            found[b"user.csfs.instance"] = self.mount.instance.identity.name
         if project.state in HELD:
             found[b"user.csfs.owner"] = self.mount.instance.identity.name
         elif project.verdict.owner:
@@ -240,7 +244,7 @@ class ProjectDirectory(Directory):
         if name.startswith(VIRTUAL_ATTRIBUTES):
             value = self._attributes().get(name)
             if value is not None:
-                return value.encode()
+                return attribute_value(value)
         return await super().getxattr(name)
 
     async def listxattr(self) -> list[bytes]:
