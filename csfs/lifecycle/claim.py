@@ -36,26 +36,36 @@ async def claim(
     Refusal EROFS if another instance has the lock.
     """
     epoch = _next_epoch(instance, directory)
-    number = await instance.store.write(Change.take_number)
     lock_id, project_uuid = str(uuid.uuid4()), str(uuid.uuid4())
-    if content is None:
-        content = instance.new_lock(
-            directory, path, lock_id=lock_id, project_uuid=project_uuid, number=number, epoch=epoch
+
+    def begin(change: Change) -> records.Project:
+        number = change.take_number()
+        record = records.Project(
+            number=number,
+            uuid=project_uuid,
+            title="",
+            state="attached",
+            path=path,
+            inode=directory.inode,
+            born=directory.born(),
+            lock_id=lock_id,
+            lock_content=content
+            or instance.new_lock(
+                directory,
+                path,
+                lock_id=lock_id,
+                project_uuid=project_uuid,
+                number=number,
+                epoch=epoch,
+            ),
+            epoch=epoch,
+            since=timestamp(),
         )
-    record = records.Project(
-        number=number,
-        uuid=project_uuid,
-        title="",
-        state="attached",
-        path=path,
-        inode=directory.inode,
-        born=directory.born(),
-        lock_id=lock_id,
-        lock_content=content,
-        epoch=epoch,
-        since=timestamp(),
-    )
-    await intents.declare(instance, records.Intent(action=action, before=None, after=record))
+        change.put_intent(records.Intent(action=action, before=None, after=record))
+        return record
+
+    record = await instance.store.write(begin)
+    number, content = record.number, record.lock_content
     try:
         await in_thread(_take, directory, content)
     except BaseException:
