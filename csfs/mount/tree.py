@@ -213,14 +213,15 @@ class Tree:
         return found
 
     def _put_away(self, keep: Inode) -> None:
-        while len(self._recent) > self._limit:
+        """Closes the descriptors used longest ago, but those of removed directories: no name leads back."""
+        for _ in range(len(self._recent)):
+            if len(self._recent) <= self._limit:
+                return
             oldest, _ = self._recent.popitem(last=False)
             if oldest is keep or oldest.removed:
                 self._recent[oldest] = None
-                if oldest is keep and len(self._recent) == 1:
-                    return
-                continue
-            oldest.descriptor = None
+            else:
+                oldest.descriptor = None
 
 
 def virtual_id(key: bytes) -> int:
