@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,13 +15,18 @@ LabMaker = Callable[..., Lab]
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory that other users may enter: pytest's own are closed to them."""
+    path = Path(tempfile.mkdtemp(prefix="csfs-test-")).resolve()
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
 def make_lab(tmp_path: Path) -> Iterator[LabMaker]:
     """Makes labs that are taken down at the end, the last first, also if the test fails."""
     labs: list[Lab] = []
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and "pytest" in parent.name:
-            parent.chmod(0o755)
 
     def make(name: str = "lab1", *, mounted: bool = True, as_user: int | None = None, **more: object) -> Lab:
         backing = tmp_path / "backing"
