@@ -60,15 +60,6 @@ class Claims:
         number = self._by_inode.get(inode)
         return None if number is None else self.by_number[number]
 
-    def below(self, path: bytes) -> list[records.Project]:
-        """The held projects in a container directory, at any depth."""
-        prefix = path + b"/"
-        return [
-            record
-            for record in self.by_number.values()
-            if record.state != "detached" and record.path.startswith(prefix)
-        ]
-
 
 class Instance:
     """One logical owner of projects, on one node.

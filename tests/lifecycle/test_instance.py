@@ -84,16 +84,6 @@ def test_dropped_it_is_gone() -> None:
     assert claims.by_number == {}
 
 
-def test_below_a_container() -> None:
-    claims = Claims()
-    paths = (b"a/CS-1", b"a/b/CS-2", b"ab/CS-3", b"a", b"CS-5")
-    for number, path in enumerate(paths, start=1):
-        claims.put(record(number, path=path))
-    claims.put(record(6, path=b"a/CS-6", state="detached"))
-    claims.put(record(7, path=b"a/CS-7", state="archived"))
-    assert {found.number for found in claims.below(b"a")} == {1, 2, 7}
-
-
 @given(
     st.lists(
         st.builds(
