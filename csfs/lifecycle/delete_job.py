@@ -40,6 +40,7 @@ async def delete_job(instance: Instance, project: Project, uid: str) -> None:
         await instance.store.write(work)
     project.jobs.discard(uid)
     project.new_jobs.pop(uid, None)
+    project.export_failures.pop(job_path(uid), None)
 
 
 def _unlink(project: Descriptor, uid: str) -> None:

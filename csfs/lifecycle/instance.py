@@ -150,6 +150,8 @@ class Instance:
             project.jobs = self.store.read(lambda view: view.job_uids(number))
         elif project.record is None:
             project.jobs = set()
+            project.new_jobs.clear()
+            project.export_failures.clear()
         if changed:
             self.changed(project)
 

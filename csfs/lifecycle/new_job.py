@@ -31,15 +31,16 @@ async def write_first(instance: Instance, project: Project, uid: str, content: b
 
     Raises Refusal EINVAL as either does, OSError.
     """
-    before = document.parse(documents.read(instance, project, job_path(uid)), Kind.JOB)
+    path = job_path(uid)
+    before = document.parse(documents.read(instance, project, path), Kind.JOB)
     try:
-        document.edited(content, before, job_path(uid))
+        await in_thread(document.edited, content, before, path)
     except refusals.Refusal as refusal:
         if refusal.rule is not refusals.Rule.IDENTITY_KEY:
             raise
         await adopt(instance, project, uid, content)
     else:
-        await documents.edit(instance, project, job_path(uid), content)
+        await documents.edit(instance, project, path, content)
 
 
 async def adopt(instance: Instance, project: Project, uid: str, content: bytes) -> None:
@@ -50,7 +51,7 @@ async def adopt(instance: Instance, project: Project, uid: str, content: bytes) 
     is no valid document, OSError.
     """
     try:
-        found = document.parse(content, Kind.JOB)
+        found = await in_thread(document.parse, content, Kind.JOB)
     except Invalid as error:
         raise refusals.bad_document(job_path(uid), str(error)) from error
     await _store(instance, project, uid, _adopted(found, uid, project))

@@ -78,6 +78,26 @@ def test_a_copy_that_is_broken_is_listed_and_left_alone(sample: Path, lab: Lab) 
     assert (lab / "CS-a/J60/job.json").read_text() == "{\n"
 
 
+def test_a_job_whose_document_cannot_be_read_can_be_deleted_or_mended(sample: Path, lab: Lab) -> None:
+    (sample / "J13/job.json").write_text("{broken")
+    (sample / "J14/job.json").write_text("{broken")
+    lab.run("touch CS-a/cs.lock && cp CS-a/J5/job.json ../mended").ok()
+    assert lab.attribute("CS-a/J13", "attach_status") == "failed"
+    lab.run("rm -rf CS-a/J13").refused("Operation not permitted")
+    lab.run("rm CS-a/J13/job.json && rm -rf CS-a/J13").ok()
+    lab.run("rm CS-a/J14/job.json && cp ../mended CS-a/J14/job.json").ok()
+    assert lab.attribute("CS-a/J14", "attach_status") == "complete"
+    assert document(sample / "J14/job.json")["uid"] == "J14"
+
+
+def test_a_job_is_new_until_its_project_is_detached(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock && mkdir CS-a/J77 && rm CS-a/cs.lock && touch CS-a/cs.lock").ok()
+    other = document(lab / "CS-a/J5/job.json")
+    with pytest.raises(OSError, match="Invalid argument"):
+        (lab / "CS-a/J77/job.json").write_text(json.dumps(other))
+    assert lab.refusals()[-1]["rule"] == "IDENTITY_KEY"
+
+
 def test_a_job_keeps_its_name(sample: Path, lab: Lab) -> None:
     lab.run("touch CS-a/cs.lock").ok()
     lab.run("mv CS-a/J3 CS-a/J99").refused("Operation not permitted")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
-from csfs.backing.descriptor import Descriptor
+from csfs.backing.descriptor import Descriptor, open_file
 from csfs.domain import refusals
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes
@@ -253,6 +253,27 @@ def _times(now: os.stat_result, wanted: EntryAttributes, fields: SetattrFields) 
         wanted.st_atime_ns if fields.update_atime else now.st_atime_ns,
         wanted.st_mtime_ns if fields.update_mtime else now.st_mtime_ns,
     )
+
+
+def create_file(directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext) -> int:
+    """Makes a file that is the caller's, and opens it; without O_EXCL one that is there is opened.
+
+    Raises OSError; a file that cannot be given to the caller is not made.
+    """
+    always = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags | always, stat.S_IMODE(mode), dir_fd=directory.fd)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return open_file(directory, name, flags)
+    try:
+        give_to_caller(directory, name, mode, context)
+    except BaseException:
+        os.close(fd)
+        os.unlink(name, dir_fd=directory.fd)
+        raise
+    return fd
 
 
 def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> None:

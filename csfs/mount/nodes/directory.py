@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
 
-from csfs.backing.descriptor import Descriptor, open_file
+from csfs.backing.descriptor import Descriptor
 from csfs.domain import names, refusals
 from csfs.domain.state import HELD, State
 from csfs.mount import attributes
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes import renaming
-from csfs.mount.nodes.base import BackingNode, Node, give_to_caller
+from csfs.mount.nodes.base import BackingNode, Node, create_file, give_to_caller
 from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.lock import PendingLock, claim_directory
 from csfs.mount.tree import Inode
@@ -24,7 +24,7 @@ _LOCK = names.LOCK.encode()
 MEANINGFUL = frozenset({_LOCK, names.PROJECT_DOCUMENT.encode()})
 """Names whose coming and going make a directory a project, or end that: the kernel asks each time."""
 _CONTROL = names.CONTROL.encode()
-_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
+_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_EXCL
 
 
 class Directory(BackingNode):
@@ -213,7 +213,7 @@ class Directory(BackingNode):
         directory = self.descriptor
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
-        fd = await self.mount.instance.io(_create, directory, name, mode, flags, context)
+        fd = await self.mount.instance.io(create_file, directory, name, mode, flags & _KEPT, context)
         found = os.fstat(fd)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
         entry = self._entered(name, found)
@@ -328,20 +328,3 @@ def _remove_left_overs(name: bytes, dir_fd: int) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def _create(directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext) -> int:
-    kept = flags & _KEPT
-    always = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(name, kept | always, stat.S_IMODE(mode), dir_fd=directory.fd)
-    except FileExistsError:
-        if flags & os.O_EXCL:
-            raise
-        return open_file(directory, name, kept)
-    try:
-        give_to_caller(directory, name, mode, context)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd

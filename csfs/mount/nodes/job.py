@@ -6,7 +6,7 @@ import os
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext
 
 from csfs.domain import names
-from csfs.domain.state import State
+from csfs.domain.state import HELD, State
 from csfs.lifecycle import documents, processes
 from csfs.lifecycle.delete_job import delete_job
 from csfs.lifecycle.new_job import new_job
@@ -73,8 +73,8 @@ class JobDirectory(Directory):
             return await super().create(name, mode, flags, context)
         self.refuse_change()
         if self.uid not in project.jobs:
-            project.new_jobs[self.uid] = processes.process_of(context.pid)
             await new_job(self.mount.instance, project, self.uid)
+            project.new_jobs[self.uid] = processes.process_of(context.pid)
         document = self.special(name)
         if not isinstance(document, NewDocument):
             return await super().create(name, mode, flags, context)
@@ -84,20 +84,18 @@ class JobDirectory(Directory):
     # -- removing, and attributes ----------------------------------------------------------------------
 
     async def unlink(self, name: bytes, context: RequestContext) -> None:
-        document = self.special(name)
-        if not isinstance(document, Document):
+        project = self.project
+        registered = project is not None and project.state in HELD and self.uid in project.jobs
+        if project is None or name != _DOCUMENT or not registered:
             await super().unlink(name, context)
             return
-        project = document.held
         making = self.mount.guard.is_making(self.inode.number, context.pid)
-        if isinstance(document, NewDocument) and making:
+        if self.uid in project.new_jobs and making:
             self.refuse_change()  # nobody has written it yet: a restore puts its own in its place
         else:
             self.refuse_removal(name, context)
         if project.state is State.ARCHIVED:
-            if await self.mount.instance.io(self.descriptor.exists, name):
-                await self.remove(name, os.unlink)
-            project.removed.add(document.path)
+            await served.take_off(self, name, documents.job_path(self.uid))
         else:
             await delete_job(self.mount.instance, project, self.uid)
 

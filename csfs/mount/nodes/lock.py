@@ -1,7 +1,6 @@
 """cs.lock: served from the store where this instance holds it, and the making of a new one."""
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +16,7 @@ from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
 from csfs.mount import attributes
 from csfs.mount.handles import ContentHandle, FileHandle, PendingLockHandle
-from csfs.mount.nodes.base import Always, apply_by_name, give_to_caller
+from csfs.mount.nodes.base import Always, apply_by_name, create_file
 from csfs.mount.nodes.content import ContentFile
 from csfs.mount.nodes.data import DataFile, writes
 from csfs.mount.tree import Inode
@@ -97,7 +96,7 @@ class PendingLock(DataFile):
         mount, at, name = directory.mount, directory.descriptor, temporary.name()
         if directory.inode.id in mount.pending_locks:
             raise refusals.in_transition("another process is making its cs.lock")
-        fd = await mount.instance.io(_create, at, name, mode, context)
+        fd = await mount.instance.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
         found = os.fstat(fd)
         inode = mount.tree.see(directory.inode, name, found)
         pending = cls(directory, inode, context)
@@ -214,13 +213,6 @@ async def claim_directory(directory: "Directory", content: bytes) -> None:
 
         with transition(instance, project, "attach"):
             await attach(instance, at, path, content or None, progress)
-
-
-def _create(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, stat.S_IMODE(mode), dir_fd=directory.fd)
-    give_to_caller(directory, name, mode, context)
-    return fd
 
 
 def _publish(directory: Descriptor, name: bytes) -> None:

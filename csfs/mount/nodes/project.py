@@ -12,6 +12,7 @@ from csfs.domain.state import HELD, State
 from csfs.lifecycle import processes
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.detach import detach, let_go
+from csfs.lifecycle.held_lock import unlock
 from csfs.lifecycle.new_job import new_job, register
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import refuse_in_transition
@@ -87,22 +88,16 @@ class ProjectDirectory(Directory):
             self.refuse_removal(name, context)
             if self.own.state is not State.ARCHIVED:
                 raise refusals.document_stays(name.decode())
-            await self.remove_served(name, name.decode())
+            await served.take_off(self, name, name.decode())
         else:
             await super().unlink(name, context)
-
-    async def remove_served(self, name: bytes, path: str) -> None:
-        """Takes a document of an archived project off its directory; the store keeps it."""
-        if await self.mount.instance.io(self.descriptor.exists, name):
-            await self.remove(name, os.unlink)
-        self.own.removed.add(path)
 
     async def _unlock(self, context: RequestContext) -> None:
         """`rm cs.lock`: detaches an attached project, lets go of a lost one."""
         project, instance = self.own, self.mount.instance
         refuse_in_transition(project)
         if project.state is State.FOREIGN:
-            await self._remove_left_over(context)
+            await self._remove_left_over()
             return
         if project.state is State.ARCHIVED:
             await self._last_to_leave(context)
@@ -113,14 +108,17 @@ class ProjectDirectory(Directory):
         else:
             await detach(instance, project)
 
-    async def _remove_left_over(self, context: RequestContext) -> None:
+    async def _remove_left_over(self) -> None:
         """A lock that names this instance, but no claim that its store knows, was put back by hand."""
         found, instance = self.own.sight.lock, self.mount.instance
-        if not isinstance(found, Lock) or found.instance_uuid != instance.identity.uuid:
-            raise refusals.foreign_lock(self.own.verdict.owner)
         content = await instance.io(lockfile.content_of, self.descriptor)
-        if content is not None and parse(content) == found:
+        ours = isinstance(found, Lock) and found.instance_uuid == instance.identity.uuid
+        if not ours or content is None or parse(content) != found:
+            raise refusals.foreign_lock(self.own.verdict.owner)
+        try:
             await instance.io(lockfile.release, self.descriptor, content)
+        except lockfile.NotOurs as error:
+            raise refusals.foreign_lock(self.own.verdict.owner) from error
         self.own.fresh_until = 0
 
     async def _last_to_leave(self, context: RequestContext) -> None:
@@ -130,8 +128,7 @@ class ProjectDirectory(Directory):
         left = set(await super().names()) - {_LOCK}
         if left:
             raise refusals.archive_leaves_whole(project.uid)
-        content = project.held.lock_content
-        await self.mount.instance.io(lockfile.release, self.descriptor, content)
+        await unlock(self.mount.instance, project, project.held)
         project.removed.add(names.LOCK)
         project.fresh_until = 0
 
@@ -201,8 +198,13 @@ class ProjectDirectory(Directory):
         entry = await super().mkdir(name, mode, context)
         uid, project = os.fsdecode(name), self.own
         if project.state is State.ATTACHED and names.is_job(uid):
+            try:
+                await new_job(self.mount.instance, project, uid)
+            except OSError:
+                await self.remove(name, os.rmdir)
+                self.mount.tree.forget(entry.st_ino, 1)
+                raise
             project.new_jobs[uid] = processes.process_of(context.pid)
-            await new_job(self.mount.instance, project, uid)
         return entry
 
     async def received(self, name: bytes) -> None:

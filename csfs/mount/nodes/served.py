@@ -1,5 +1,7 @@
 """What the store serves in the directories of a project that this instance holds."""
 
+import os
+
 from csfs.lifecycle import documents
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.document import Document
@@ -23,3 +25,11 @@ def document(
     if documents.head(directory.mount.instance, project, path) is None:
         return None
     return kind(directory, inode_of(directory, name), project, path)
+
+
+async def take_off(directory: Directory, name: bytes, path: str) -> None:
+    """Takes a document of an archived project off its directory; the store keeps it. Raises OSError."""
+    assert directory.project is not None
+    if await directory.mount.instance.io(directory.descriptor.exists, name):
+        await directory.remove(name, os.unlink)
+    directory.project.removed.add(path)
