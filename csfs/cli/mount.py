@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from csfs.cli.mounts import mount_at, unmount
+
 if TYPE_CHECKING:
     from csfs.mount.daemon import MountOptions
 
@@ -22,8 +24,8 @@ def default_state() -> Path:
 
 
 @click.command("mount")
-@click.argument("backing", type=click.Path(exists=True, file_okay=False, resolve_path=True))
-@click.argument("mountpoint", type=click.Path(exists=True, file_okay=False, resolve_path=True))
+@click.argument("backing", type=click.Path(resolve_path=True))
+@click.argument("mountpoint", type=click.Path(resolve_path=True))
 @click.option("--instance", required=True, metavar="NAME", help="Made at the first use of a name.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
@@ -48,6 +50,7 @@ def command(
     """
     from csfs.mount.daemon import MountOptions
 
+    _clear(mountpoint)
     options = MountOptions(
         backing=backing,
         mountpoint=mountpoint,
@@ -60,6 +63,22 @@ def command(
         _serve(options, lambda: None)
     else:
         _serve_in_background(options)
+
+
+def _clear(mountpoint: str) -> None:
+    """Ends a mount there whose daemon has died. Raises ClickException for one that lives."""
+    mount = mount_at(mountpoint)
+    if mount is None:
+        return
+    if mount.state != "dead":
+        raise click.ClickException(
+            f"{mountpoint} is a csfs mount already (instance {mount.instance or '?'}, it is {mount.state}):"
+            f" use it, or end it first: csfs umount {mountpoint}"
+        )
+    ended = unmount(mountpoint)
+    if ended.returncode != 0:
+        raise click.ClickException(f"the dead mount at {mountpoint} cannot be ended: {ended.stderr.strip()}")
+    click.echo(f"the mount at {mountpoint} was dead and has been ended", err=True)
 
 
 def _serve(options: "MountOptions", ready: Callable[[], None]) -> None:

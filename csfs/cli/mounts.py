@@ -57,11 +57,18 @@ def absolute(path: str) -> str:
     return os.path.join(os.path.realpath(head), tail)
 
 
+def unmount(mountpoint: str) -> subprocess.CompletedProcess[str]:
+    """Asks the kernel to end a mount, as root or as the user whose mount it is."""
+    tool = ["umount", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-u", mountpoint]
+    return subprocess.run(tool, capture_output=True, text=True)
+
+
 def control_file(mount: Mounted, name: str) -> bytes:
     """What a file under .csfs says. Raises ClickException if the mount does not answer."""
     state, content = _read(os.path.join(mount.mountpoint, names.CONTROL, name))
     if content is None:
-        raise click.ClickException(f"the mount at {mount.mountpoint} does not answer: it is {state}")
+        advice = f"; end it: csfs umount {mount.mountpoint}, then mount again" if state == "dead" else ""
+        raise click.ClickException(f"the mount at {mount.mountpoint} does not answer: it is {state}{advice}")
     return content
 
 

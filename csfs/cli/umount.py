@@ -2,12 +2,11 @@
 
 import os
 import select
-import subprocess
 import time
 
 import click
 
-from csfs.cli.mounts import absolute, mount_at
+from csfs.cli.mounts import absolute, mount_at, unmount
 
 _PATIENCE_SECONDS = 2.0
 """A command that just looks at the mount (`csfs status` on another terminal) makes it busy for a moment."""
@@ -28,12 +27,11 @@ def command(mountpoint: str, wait: float) -> None:
     if mount is None:
         raise click.ClickException(f"{path} is no csfs mount; `csfs status` lists them")
     daemon = _watch(mount.pid)
-    tool = ["umount", path] if os.geteuid() == 0 else ["fusermount3", "-u", path]
-    ended = subprocess.run(tool, capture_output=True, text=True)
+    ended = unmount(path)
     patient_until = time.monotonic() + _PATIENCE_SECONDS
     while "busy" in ended.stderr and time.monotonic() < patient_until:
         time.sleep(0.05)
-        ended = subprocess.run(tool, capture_output=True, text=True)
+        ended = unmount(path)
     if ended.returncode != 0:
         reason = ended.stderr.strip()
         if "busy" in reason:

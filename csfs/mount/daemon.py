@@ -149,8 +149,8 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
         pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options))
     except RuntimeError as error:
         raise CannotMount(
-            f"{options.mountpoint} cannot be mounted on: is fuse3 installed, /dev/fuse accessible, and"
-            " the directory yours?"
+            f"{options.mountpoint} cannot be mounted on: are the -o options known, is fuse3 installed,"
+            " /dev/fuse accessible, and the directory yours?"
         ) from error
     log.info("%s is mounted on %s for instance %s", options.backing, options.mountpoint, options.instance)
     try:

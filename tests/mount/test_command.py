@@ -42,15 +42,17 @@ def test_a_second_mount_of_an_instance_is_refused(lab: Lab, tmp_path: Path) -> N
 def test_what_cannot_be_mounted_says_why(make_lab: LabMaker, tmp_path: Path) -> None:
     lab = make_lab(mounted=False)
     state = ("--state", lab.state)
-    lab.csfs("mount", tmp_path / "none", lab.mountpoint, "--instance", "a", *state).refused("does not exist")
-    lab.csfs("mount", lab.backing, tmp_path / "none", "--instance", "a", *state).refused("does not exist")
+    for places in ((tmp_path / "none", lab.mountpoint), (lab.backing, tmp_path / "none")):
+        lab.csfs("mount", *places, "--instance", "a", *state).refused("none", "No such file or directory")
     lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a/b", *state).refused("is no name")
     lab.csfs("mount", lab.backing, lab.mountpoint, *state).refused("--instance")
     (tmp_path / "file").write_text("")
     lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a", "--state", tmp_path / "file").refused(
         "state"
     )
-    lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a", *state, "-o", "nonsense").refused()
+    lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "a", *state, "-o", "nonsense").refused(
+        "nonsense"
+    )
     assert not lab.is_mounted()
 
 
@@ -118,6 +120,31 @@ def test_status_lists_the_mounts(labs: tuple[Lab, Lab]) -> None:
     assert found[str(two.mountpoint)]["state"] == "dead"
     assert found[str(one.mountpoint)]["state"] == "ready"
     two.umount().ok()
+
+
+def test_mounting_again_after_a_crash_ends_the_dead_mount(sample: Path, make_lab: LabMaker) -> None:
+    lab = make_lab()
+    lab.run("touch CS-a/cs.lock").ok()
+    lab.kill()
+    lab.csfs("why", lab / "CS-a").refused("it is dead", "csfs umount")
+    assert "was dead" in lab.try_mount().ok().err
+    assert lab.state_of("CS-a") == "attached"
+    lab.csfs("mount", lab.backing, lab.mountpoint, "--instance", "other", "--state", lab.state).refused(
+        "is a csfs mount already", "lab1", "csfs umount"
+    )
+    lab.umount().ok()
+    assert not lab.is_mounted()
+
+
+def test_after_a_crash_in_place(sample: Path, make_lab: LabMaker) -> None:
+    lab = make_lab(mounted=False)
+    lab.mountpoint = lab.backing
+    lab.mount()
+    lab.kill()
+    lab.mount()
+    lab.run("touch CS-a/cs.lock").ok()
+    lab.umount().ok()
+    assert (sample / "cs.lock").exists()
 
 
 def test_a_killed_daemon_leaves_every_project_as_it_was(sample: Path, make_lab: LabMaker) -> None:
