@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -29,18 +29,21 @@ class Export:
     owner: tuple[int, int]
 
 
-def export(due: Sequence[Export]) -> None:
+def export(due: Sequence[Export], confirm: Callable[[], None]) -> None:
     """Makes each file hold its document.
 
     A temporary file is written, synced and renamed over it, and the directory is synced, so at any
     instant, also after power loss, the file is the old document or the new one. Many are synced
-    together, all of them before the first is renamed. Raises OSError; some may be in place then.
+    together, all of them before the first is renamed. `confirm` is called as the last thing before that,
+    for the writing may have taken long; what it raises leaves every file as it was. Raises OSError; some
+    may be in place then.
     """
     many = len(due) >= _MANY
     with ExitStack() as stack:
         written = [stack.enter_context(_written(each, sync=not many)) for each in due]
         if many:
             syncfs(_readable(stack, due[0].directory))
+        confirm()
         for each, name in zip(due, written, strict=True):
             at = each.directory.fd
             os.utime(name, ns=(each.mtime_ns, each.mtime_ns), dir_fd=at, follow_symlinks=False)

@@ -104,13 +104,13 @@ def release(directory: Descriptor, expected: bytes) -> None:
         if found == expected:
             temporary.remove(directory, aside)
         else:
-            _put_back(directory, aside)
+            put_back(directory, aside)
         directory.sync()
     if found != expected:
         raise NotOurs
 
 
-def _put_back(directory: Descriptor, aside: bytes) -> None:
+def put_back(directory: Descriptor, aside: bytes) -> None:
     """Gives a lock that is not ours its name again, unless there is another one by now."""
     try:
         os.link(aside, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd, follow_symlinks=False)

@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": "show what csfs does, on a temporary directory",
     "job": "show or change the status of a job",
     "mount": "mount a backing directory for an instance",
+    "rescue": "take a project from an instance that is gone",
     "status": "list the mounts of this node",
     "umount": "end a mount, and wait until it has ended",
     "unarchive": "make an archived project writable again",

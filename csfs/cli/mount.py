@@ -12,7 +12,7 @@ import click
 from csfs.cli.mounts import mount_at, unmount
 
 if TYPE_CHECKING:
-    from csfs.mount.daemon import MountOptions
+    from csfs.mount.options import MountOptions
 
 
 def default_state() -> Path:
@@ -48,7 +48,7 @@ def command(
       csfs mount /data/projects /mnt/cs --instance lab1
       csfs mount /data /data --instance lab1
     """
-    from csfs.mount.daemon import MountOptions
+    from csfs.mount.options import MountOptions
 
     _clear(mountpoint)
     options = MountOptions(

@@ -15,6 +15,27 @@ _PATIENCE_SECONDS = 5
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
+class Other(msgspec.Struct, kw_only=True, frozen=True):
+    """Another instance on the same storage, as far as it was watched."""
+
+    instance: str
+    instance_uuid: str
+    host: str
+    pid: int
+    since: str
+    life: str
+    """`alive`, `silent`, `dead` or `unmounted`."""
+    silent_seconds: float
+
+
+class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
+    """Of the mount itself."""
+
+    takeover_seconds: float = 0
+    late: bool = False
+    problem: str = ""
+
+
 class Mounted(msgspec.Struct, kw_only=True):
     """One mount. `state` is `ready`, `dead` (its daemon has ended), `hanging` or `unreadable`."""
 
@@ -23,6 +44,9 @@ class Mounted(msgspec.Struct, kw_only=True):
     instance: str | None = None
     pid: int | None = None
     state: str = "ready"
+    sessions: list[Other] = []
+    """The other instances on the same storage."""
+    heartbeat: Heartbeat = Heartbeat()
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""
 

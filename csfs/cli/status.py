@@ -37,5 +37,13 @@ def command(as_json: bool) -> None:
         console.width = max(console.width, console.measure(table, options=unbounded).maximum)
     console.print(table)
     for mount in found:
+        if mount.heartbeat.problem:
+            click.echo(f"{mount.mountpoint}: {mount.heartbeat.problem}")
+        elif mount.heartbeat.late:
+            click.echo(f"{mount.mountpoint}: the heartbeat is late; does the storage answer?")
+        for other in mount.sessions:
+            silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
+            life = f"{other.life} on {other.host}{silent}"
+            click.echo(f"{mount.instance} shares its storage with {other.instance}: {life}")
         for document, reason in mount.exports_failing.items():
             click.echo(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")

@@ -121,9 +121,11 @@ STORY = (
                 "csfs why lab2/CS-t20s",
                 ".../lab2/CS-t20s is a project directory, state foreign\n"
                 "  owner: lab1 (P3) on ...\n"
+                "  its heartbeat on ...; its lock is ...\n"
                 "... create .../lab2/CS-t20s/note by touch (...), uid ...: EROFS\n"
                 "  because the project is attached to another instance (owner: lab1 (P3) on ...)\n"
-                "  next: detach it there first (rm cs.lock on a mount of that instance)\n"
+                "  next: detach it there first (rm cs.lock on its mount);"
+                " if that instance is gone: csfs rescue DIRECTORY\n"
                 "...",
             ),
         ),

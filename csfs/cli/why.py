@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from csfs.cli.mounts import absolute, control_file, is_below, mount_of
+from csfs.domain import names
 from csfs.domain.state import State
 
 _SHOWN = 5
@@ -41,7 +42,7 @@ def command(path: str, as_json: bool) -> None:
         report = {"path": target, "project": project, **facts, "refusals": refused}
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
-    _print_state(target, project, facts)
+    _print_state(target, mount.mountpoint, project, facts)
     if not refused:
         click.echo("nothing was refused here since the mount")
     for entry in refused[-_SHOWN:]:
@@ -71,7 +72,7 @@ def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
     return None, {"state": State.PLAIN.value}
 
 
-def _print_state(target: str, project: str | None, facts: dict[str, str]) -> None:
+def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:
     if project is None:
         click.echo(f"{target} belongs to no project")
         return
@@ -79,6 +80,13 @@ def _print_state(target: str, project: str | None, facts: dict[str, str]) -> Non
     click.echo(f"{project} is a project directory, state {facts['state']}{called}")
     if "owner" in facts:
         click.echo(f"  owner: {facts['owner']}")
+    if "heartbeat" in facts:
+        click.echo(f"  {facts['heartbeat']}; its lock is {facts['lock_id']}")
+    if "unexported" in facts:
+        click.echo(
+            f"  this instance has documents that were never exported: {facts['unexported']};"
+            f" it keeps them in {os.path.join(mountpoint, names.CONTROL, 'projects', facts.get('uid', ''))}"
+        )
     if "export_failed" in facts:
         click.echo(f"  not on the backing directory yet, it is tried again: {facts['export_failed']}")
     if "reason" in facts:

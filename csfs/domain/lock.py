@@ -1,5 +1,6 @@
 """The lock: what `cs.lock` holds, and to which directory it is bound (design section 4)."""
 
+import hashlib
 import re
 from typing import Literal
 
@@ -53,6 +54,11 @@ class Opaque(msgspec.Struct, frozen=True):
     """Bytes that csfs did not write: the lock of a program whose claims csfs respects."""
 
     content: bytes
+
+    @property
+    def lock_id(self) -> str:
+        """What names it to `csfs rescue`: it has no id of its own."""
+        return hashlib.sha256(self.content).hexdigest()[:16]
 
     @property
     def owner(self) -> str:

@@ -10,6 +10,8 @@ WORKSPACES_DOCUMENT = "workspaces.json"
 JOB_DOCUMENT = "job.json"
 PROJECT_DOCUMENTS = (PROJECT_DOCUMENT, WORKSPACES_DOCUMENT)
 CONTROL = ".csfs"
+RESCUED_PREFIX = "cs.lock.rescued-"
+"""Locks that were broken by a rescue, beside the project's documents."""
 TEMPORARY_PREFIX = ".csfs-tmp."
 """Files that csfs makes for a moment in a backing directory; never shown on the mount."""
 
@@ -24,6 +26,11 @@ _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 def is_job(name: str) -> bool:
     """Whether a directory of this name, at the top of a project, is a job's."""
     return _JOB.match(name) is not None
+
+
+def rescued(since: str) -> str:
+    """The name under which the bytes of a lock are kept that was broken at a time (ISO 8601)."""
+    return RESCUED_PREFIX + since.replace(":", "")
 
 
 def project_uid(number: int) -> str:

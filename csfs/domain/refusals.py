@@ -29,6 +29,9 @@ class Rule(enum.Enum):
     LOCK_STAYS = "cs.lock can be touched or removed, nothing else"
     INERT_LOCK = "this cs.lock came with a copy and owns nothing, yet it is in the way"
     FORGED_LOCK = "a cs.lock that names this very directory is written by csfs alone"
+    NOT_DEAD = "the instance that holds the project is not known to be dead"
+    WRONG_LOCK_ID = "the project is held by another lock than the one that was named"
+    NOTHING_TO_RESCUE = "the project is not held by another instance"
     NOT_A_PROJECT = "the directory is neither empty nor a project directory"
     BAD_DOCUMENT = "the document is not valid"
     IDENTITY_KEY = "the identity keys of a document belong to the instance"
@@ -89,7 +92,7 @@ def foreign(owner: str) -> Refusal:
     return Refusal(
         errno.EROFS,
         Rule.FOREIGN,
-        "detach it there first (rm cs.lock on a mount of that instance)",
+        "detach it there first (rm cs.lock on its mount); if that instance is gone: csfs rescue DIRECTORY",
         f"owner: {owner}",
     )
 
@@ -98,18 +101,32 @@ def foreign_directory(owner: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.FOREIGN_DIRECTORY,
-        "detach it first on a mount of its own instance",
+        "detach it there first (rm cs.lock on its mount); if that instance is gone: csfs rescue DIRECTORY",
         f"owner: {owner}",
     )
 
 
-def foreign_lock(owner: str) -> Refusal:
+def not_dead(owner: str, heartbeat: str, lock_id: str) -> Refusal:
     return Refusal(
         errno.EPERM,
-        Rule.FOREIGN,
-        "only its own instance releases it: rm cs.lock there",
-        f"owner: {owner}",
+        Rule.NOT_DEAD,
+        "detach it there (rm cs.lock on its mount); only if that instance will never come back:"
+        f" csfs rescue --lock-id {lock_id} DIRECTORY",
+        f"owner: {owner}; {heartbeat}",
     )
+
+
+def wrong_lock_id(lock_id: str) -> Refusal:
+    return Refusal(
+        errno.EPERM,
+        Rule.WRONG_LOCK_ID,
+        "look who holds it now before you repeat: csfs rescue DIRECTORY",
+        f"its lock is {lock_id}",
+    )
+
+
+def nothing_to_rescue(what: str) -> Refusal:
+    return Refusal(errno.EINVAL, Rule.NOTHING_TO_RESCUE, "see what it is now: csfs why DIRECTORY", what)
 
 
 def lost(reason: str) -> Refusal:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import trio
 
-from csfs.backing import lockfile
+from csfs.backing import broken_lock, lockfile
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
@@ -35,7 +35,7 @@ async def claim(
     `former` is the record of an earlier claim on the directory, to be kept as it is given here. Raises
     Refusal EROFS if another instance has the lock.
     """
-    epoch = _next_epoch(instance, directory)
+    epoch = await in_thread(_next_epoch, instance, directory)
     lock_id, project_uuid = str(uuid.uuid4()), str(uuid.uuid4())
 
     def begin(change: Change) -> records.Project:
@@ -107,8 +107,10 @@ def _take(directory: Descriptor, content: bytes) -> None:
 def _next_epoch(instance: Instance, directory: Descriptor) -> int:
     """Greater than that of any earlier attach of the directory.
 
-    The former owner's lock is gone, so its epoch cannot be read: milliseconds of the clock grow
-    from one owner to the next, and this store's own claims keep it growing if the clock was set back.
+    A former owner's lock is gone, so its epoch cannot be read, unless it was broken: milliseconds of the
+    clock grow from one owner to the next, and this store's own claims keep it growing if the clock was set
+    back.
     """
     known = [record.epoch for record in instance.claims.by_number.values() if record.inode == directory.inode]
+    known += broken_lock.epochs(directory)
     return max(max(known, default=0) + 1, time.time_ns() // 1_000_000)

@@ -1,11 +1,12 @@
 """Delete a job: its document goes first, then its directory may (`rm J7/job.json`)."""
 
 import os
+from collections.abc import Callable
 
 from csfs.backing.descriptor import Descriptor
-from csfs.backing.io import in_thread
 from csfs.domain import job, names, refusals
 from csfs.lifecycle.documents import job_path
+from csfs.lifecycle.held_lock import holding
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
 from csfs.store.store import Change, View
@@ -36,15 +37,16 @@ async def delete_job(instance: Instance, project: Project, uid: str) -> None:
     # Cut short in between, the document counts as outstanding: it is exported again, and the job stays.
     async with project.exporting:
         await instance.store.write(lambda change: change.mark_unexported(number, job_path(uid)))
-        await in_thread(_unlink, project.directory, uid)
+        await holding(instance, project, lambda confirm: _unlink(project.directory, uid, confirm))
         await instance.store.write(work)
     project.jobs.discard(uid)
     project.new_jobs.pop(uid, None)
     project.export_failures.pop(job_path(uid), None)
 
 
-def _unlink(project: Descriptor, uid: str) -> None:
+def _unlink(project: Descriptor, uid: str, confirm: Callable[[], None]) -> None:
     directory = project.child(uid.encode())
+    confirm()
     try:
         os.unlink(names.JOB_DOCUMENT, dir_fd=directory.fd)
     except FileNotFoundError:

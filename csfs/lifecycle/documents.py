@@ -12,9 +12,10 @@ import trio
 
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.export import Export, export
-from csfs.backing.io import in_thread
 from csfs.domain import document, job, names
 from csfs.domain.document import Document, Kind
+from csfs.domain.refusals import Refusal
+from csfs.lifecycle.held_lock import holding
 from csfs.lifecycle.instance import Instance, owner_of
 from csfs.lifecycle.project import Project
 from csfs.store import records
@@ -212,7 +213,9 @@ async def export_all(instance: Instance, project: Project, *, held_back: bool = 
 
 
 async def _export(instance: Instance, project: Project, *paths: str) -> None:
-    """Writes those documents to the backing directory that are not there already. Raises OSError.
+    """Writes those documents to the backing directory that are not there already.
+
+    Raises Refusal EROFS, and writes nothing, if the project is lost by now; OSError.
 
     One export of a project at a time: an old version must not come to lie over a newer one.
     """
@@ -235,7 +238,7 @@ async def _export(instance: Instance, project: Project, *paths: str) -> None:
         if not due:
             return
         try:
-            await in_thread(_write, project.directory, due)
+            await holding(instance, project, lambda confirm: _write(project.directory, due, confirm))
         except OSError as error:
             project.export_failures.update(dict.fromkeys(paths, error.strerror or str(error)))
             raise
@@ -252,17 +255,18 @@ class _Due(NamedTuple):
     content: bytes
 
 
-def _write(project: Descriptor, due: list[_Due]) -> None:
+def _write(project: Descriptor, due: list[_Due], confirm: Callable[[], None]) -> None:
     exports = []
     for each in due:
         parent, _, name = each.path.encode().rpartition(b"/")
         try:
             directory = project.descend(parent)
         except FileNotFoundError:
+            confirm()
             directory = _directory_again(project, parent)
         owner = owner_of(directory)
         exports.append(Export(directory, name, each.content, each.head.mtime_ns, owner))
-    export(exports)
+    export(exports, confirm)
 
 
 def _directory_again(project: Descriptor, name: bytes) -> Descriptor:
@@ -288,6 +292,8 @@ async def work_off(instance: Instance) -> None:
                 project = await instance.visit(record)
                 if project is not None and project.state == "attached" and not project.transition:
                     await export_all(instance, project)
+            except Refusal as refusal:
+                log.warning("exports of %s wait: %s", record.uid, refusal)
             except OSError as error:
                 log.warning("exports of %s failed, will be tried again: %s", record.uid, error)
         with trio.move_on_after(RETRY_SECONDS):

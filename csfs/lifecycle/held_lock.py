@@ -1,7 +1,7 @@
-"""Changing the lock that this instance holds; finding out that it is lost on the way."""
+"""Changing, and relying on, the lock that this instance holds; finding out that it is lost on the way."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from csfs.backing import lockfile
 from csfs.backing.io import in_thread
@@ -9,6 +9,8 @@ from csfs.domain import refusals
 from csfs.lifecycle.instance import Instance, owner_of
 from csfs.lifecycle.project import Project
 from csfs.store import records
+
+T = TypeVar("T")
 
 
 async def relock(
@@ -25,14 +27,30 @@ async def relock(
 
 async def unlock(instance: Instance, project: Project, record: records.Project) -> None:
     """Releases the project's lock. Raises Refusal EROFS if it is lost."""
-    await _or_lost(instance, project, lockfile.release, project.directory, record.lock_content)
+    await _or_lost(instance, project, lambda: lockfile.release(project.directory, record.lock_content))
 
 
-async def _or_lost(
-    instance: Instance, project: Project, function: Callable[..., None], *arguments: Any
-) -> None:
+async def holding(instance: Instance, project: Project, work: Callable[[Callable[[], None]], T]) -> T:
+    """Runs `work`, which changes the project's directory, in a thread, and gives it what confirms the lock.
+
+    It is to call that as the last thing before its first change: the daemon may have been stopped, or the
+    storage may have hung, for so long that another instance has the project by now. Raises Refusal EROFS
+    if the lock is lost, or what `work` raises.
+    """
+    expected = project.held.lock_content
+
+    def confirm() -> None:
+        if instance.network:
+            project.directory.revalidate()
+        if lockfile.content_of(project.directory) != expected:
+            raise lockfile.NotOurs
+
+    return await _or_lost(instance, project, lambda: work(confirm))
+
+
+async def _or_lost(instance: Instance, project: Project, function: Callable[[], T]) -> T:
     try:
-        await in_thread(function, *arguments)
+        return await in_thread(function)
     except lockfile.NotOurs as error:
         sight = await in_thread(instance.look, project.directory)
         instance.settle(project.directory, project.path, sight)

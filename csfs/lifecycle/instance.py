@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,15 +13,19 @@ from csfs.backing import lockfile
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread, inline
 from csfs.backing.syscalls import network_filesystem
-from csfs.domain import lock, names
+from csfs.domain import lock, names, session
 from csfs.domain.document import Value
 from csfs.domain.state import HELD, Verdict, judge
+from csfs.lifecycle import clock
+from csfs.lifecycle.liveness import Liveness
 from csfs.lifecycle.project import Project, Sight
 from csfs.store import records
 from csfs.store.store import Store, View
 
 FRESH_SECONDS = 1.0
 """How long a look at a directory on the backing filesystem is believed."""
+CONFIRM_SECONDS = 3.0
+"""How long a lock that was read is believed to say the same, although its file seems not to have changed."""
 
 _DOCUMENT = names.PROJECT_DOCUMENT.encode()
 
@@ -68,7 +71,14 @@ class Instance:
     what it derived from the old one. `writers` tells who has files of a project open for writing.
     """
 
-    def __init__(self, store: Store, backing: Descriptor, mountpoint: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        backing: Descriptor,
+        mountpoint: str,
+        *,
+        takeover: float = session.TAKEOVER_SECONDS,
+    ) -> None:
         self.store = store
         self.backing = backing
         self.mountpoint = mountpoint
@@ -80,26 +90,37 @@ class Instance:
         self.projects: dict[int, Project] = {}
         self.changed: Callable[[Project], None] = lambda project: None
         self.writers: Callable[[Project], list[str]] = lambda project: []
+        self.since = timestamp()
+        self.liveness = Liveness(backing, self.identity, self.since, self._next_project, takeover)
         self.exports_due = trio.Event()
         """Set when an action has left documents for the background to export."""
         self.io = in_thread if self.network else inline
+
+    def _next_project(self) -> int:
+        return self.store.read(View.instance).next_project
 
     # -- recognising ------------------------------------------------------------------------------
 
     def look(self, directory: Descriptor) -> Sight:
         """What lies in a directory on the backing filesystem. Blocking. Raises OSError."""
+        now = clock.seconds()
         signature = lockfile.signature(directory)
         found = None
         if signature is not None or self.network:
             found = lockfile.read(directory, network=self.network)
-        return Sight(signature, found, directory.exists(_DOCUMENT), directory.born())
+        return Sight(signature, found, directory.exists(_DOCUMENT), directory.born(), now)
 
     def glance(self, directory: Descriptor, before: Sight) -> Sight:
-        """The same as `look`, but reads a lock that has not changed no second time."""
+        """The same as `look`, but a lock that seems not to have changed is read again only after a while.
+
+        That confirms it, for a network filesystem may show what a file was (design section 4).
+        """
+        if self.liveness.is_late or clock.seconds() > before.read_at + CONFIRM_SECONDS:
+            return self.look(directory)
         signature = lockfile.signature(directory)
         if signature is None or signature != before.signature:
             return self.look(directory)
-        return Sight(signature, before.lock, directory.exists(_DOCUMENT), before.born)
+        return Sight(signature, before.lock, directory.exists(_DOCUMENT), before.born, before.read_at)
 
     def judge(self, sight: Sight, inode: int, path: bytes) -> tuple[Verdict, records.Project | None]:
         """What the directory is for this instance, and the record that makes it so."""
@@ -134,7 +155,7 @@ class Instance:
             project.sight = sight
             if verdict != project.verdict:
                 self._adopt(project, verdict, claim)
-        project.fresh_until = time.monotonic() + FRESH_SECONDS
+        self._seen(project)
         if sight.lock is None and not sight.has_project_document and project.record is None:
             del self.projects[directory.inode]
             return None
@@ -163,7 +184,11 @@ class Instance:
         verdict, claim = self.judge(sight, project.inode, project.path)
         project.jobs = set()
         self._adopt(project, verdict, claim)
-        project.fresh_until = time.monotonic() + FRESH_SECONDS
+        self._seen(project)
+
+    def _seen(self, project: Project) -> None:
+        """Believes what was seen for a while; not at all while this instance may be taken for dead."""
+        project.fresh_until = 0.0 if self.liveness.is_late else clock.seconds() + FRESH_SECONDS
 
     async def visit(self, record: records.Project) -> Project | None:
         """The project of a record, where the record says it is; None if it is not there.

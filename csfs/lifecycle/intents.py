@@ -7,10 +7,12 @@ the action is finished or taken back.
 """
 
 import logging
+import os
 
 import msgspec
 
-from csfs.backing import lockfile
+from csfs.backing import broken_lock, lockfile
+from csfs.backing.broken_lock import Reservation
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
@@ -64,6 +66,9 @@ async def settle(instance: Instance) -> None:
     Raises OSError if the backing directory cannot be read: nothing is decided then.
     """
     for intent in instance.store.read(View.intents):
+        if intent.action == "rescue":
+            await _settle_rescue(instance, intent)
+            continue
         outcome = await in_thread(_settle_on_backing, instance, intent)
         await instance.store.write(lambda change, i=intent, o=outcome: _conclude(instance, change, i, o))  # type: ignore[misc]
         if outcome is not None:
@@ -74,6 +79,25 @@ async def settle(instance: Instance) -> None:
             intent.after.uid,
             "finished" if outcome == intent.after else "taken back",
         )
+
+
+async def _settle_rescue(instance: Instance, intent: Intent) -> None:
+    """A rescue has one step: the lock has been broken, or it has not."""
+    broken = intent.after
+    own = Reservation(instance.identity.uuid, instance.identity.name)
+
+    def look() -> bool:
+        directory = _find(instance, broken)
+        if directory is None:
+            return False
+        done = broken_lock.was_broken(directory, broken.lock_content, names.rescued(broken.since))
+        broken_lock.release(directory, broken.lock_id, own)
+        return done
+
+    done = await in_thread(look)
+    await withdraw(instance, broken.number)
+    path = os.fsdecode(broken.path)
+    log.warning("rescue of %s was cut short and is now %s", path, "finished" if done else "taken back")
 
 
 def _conclude(instance: Instance, change: Change, intent: Intent, outcome: records.Project | None) -> None:

@@ -21,6 +21,8 @@ class Sight:
     has_project_document: bool
     born: int = 0
     """Of the directory; see `Descriptor.born`."""
+    read_at: float = field(default=0.0, compare=False)
+    """By `clock.seconds`: when its cs.lock was read."""
 
 
 @dataclass(eq=False)
@@ -51,7 +53,7 @@ class Project:
     exporting: trio.Lock = field(default_factory=trio.Lock)
     """Held while a document of the project is written to the backing directory."""
     fresh_until: float = 0.0
-    """By time.monotonic(): when the backing directory is to be looked at again."""
+    """By `clock.seconds`: when the backing directory is to be looked at again."""
 
     @property
     def inode(self) -> int:

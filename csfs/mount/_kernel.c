@@ -140,12 +140,8 @@ void fuse_session_process_buf(struct fuse_session *session, const struct fuse_bu
 static struct open_out opened(const struct fuse_file_info *info) {
     struct open_out out = {.fh = (uint32_t)info->fh};
     out.backing_id = (int32_t)((info->fh & ~WANTS_NO_FLUSH) >> 32);
-    if (out.backing_id)
-        out.open_flags |= PASSTHROUGH;
-    else
-        out.open_flags |= (info->direct_io ? DIRECT_IO : 0) | (info->keep_cache ? KEEP_CACHE : 0);
-    if (info->fh & WANTS_NO_FLUSH)
-        out.open_flags |= NOFLUSH;
+    out.open_flags = (out.backing_id ? PASSTHROUGH : 0) | (info->fh & WANTS_NO_FLUSH ? NOFLUSH : 0) |
+                     (info->direct_io ? DIRECT_IO : 0) | (info->keep_cache ? KEEP_CACHE : 0);
     return out;
 }
 

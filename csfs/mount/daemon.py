@@ -9,53 +9,32 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import pyfuse3
 import trio
 
 from csfs.backing.descriptor import Descriptor
-from csfs.lifecycle import documents, intents
+from csfs.lifecycle import documents, intents, storage
 from csfs.lifecycle.instance import Instance
 from csfs.mount import event_loop
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
+from csfs.mount.options import BadOption, MountOptions, Own
 from csfs.store.store import Store, UnknownFormat
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_NO_PASSTHROUGH = "nopassthrough"
-"""The option of csfs's own in -o: all data through the daemon."""
 _DESCRIPTOR_SHARE = 4
 """Of all descriptors a process may have, one in this many is for directories; the rest is for handles."""
+
+_END_SECONDS = 5.0
+"""How long a storage that does not answer may delay the end of a mount."""
 
 
 class CannotMount(Exception):
     """The mount did not come about; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class MountOptions:
-    """What `csfs mount` was told, paths absolute."""
-
-    backing: str
-    mountpoint: str
-    instance: str
-    state: Path
-    fuse: frozenset[str] = field(default_factory=frozenset)
-    """Options of -o, for the kernel and libfuse."""
-
-    @property
-    def directory(self) -> Path:
-        """Of the instance, in the state directory."""
-        return self.state / self.instance
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "csfs.log"
 
 
 class Holder(msgspec.Struct):
@@ -110,6 +89,10 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
 
     `ready` is called once requests are answered. Raises CannotMount if it does not come so far.
     """
+    try:
+        own, fuse = Own.parse(options.fuse)
+    except BadOption as error:
+        raise CannotMount(str(error)) from error
     os.umask(0)
     limit = _raise_descriptor_limit()
     with holding(options):
@@ -118,7 +101,7 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
         except (OSError, UnknownFormat) as error:
             raise CannotMount(f"{options.directory}: {error}") from error
         try:
-            trio.run(_run, options, store, limit // _DESCRIPTOR_SHARE, ready)
+            trio.run(_run, options, own, fuse, store, limit // _DESCRIPTOR_SHARE, ready)
         except* CannotMount as group:
             raise group.exceptions[0] from None
         finally:
@@ -131,22 +114,37 @@ def _raise_descriptor_limit() -> int:
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
-async def _run(options: MountOptions, store: Store, descriptors: int, ready: Callable[[], None]) -> None:
+async def _run(
+    options: MountOptions,
+    own: Own,
+    fuse: frozenset[str],
+    store: Store,
+    descriptors: int,
+    ready: Callable[[], None],
+) -> None:
     try:
         backing = Descriptor.root(options.backing)
     except OSError as error:
         raise CannotMount(f"{options.backing} cannot be mounted: {error.strerror}") from error
     _check_mountpoint(options.mountpoint)
-    instance = Instance(store, backing, options.mountpoint)
+    instance = Instance(store, backing, options.mountpoint, takeover=own.takeover)
     try:
+        await storage.recognise(instance, accept=own.accept_storage)
         await intents.settle(instance)
+    except storage.WrongStorage as error:
+        raise CannotMount(f"{options.backing}: {error}") from error
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
-    passthrough = _NO_PASSTHROUGH not in options.fuse
-    mount = Mount(instance, options.backing, descriptors=descriptors, passthrough=passthrough)
+    mount = Mount(
+        instance,
+        options.backing,
+        descriptors=descriptors,
+        passthrough=own.passthrough,
+        strict=own.strict,
+    )
     event_loop.install()
     try:
-        pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options))
+        pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options.backing, fuse))
     except RuntimeError as error:
         raise CannotMount(
             f"{options.mountpoint} cannot be mounted on: are the -o options known, is fuse3 installed,"
@@ -155,10 +153,13 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
     log.info("%s is mounted on %s for instance %s", options.backing, options.mountpoint, options.instance)
     try:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(instance.liveness.keep)
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(_end_on_signal)
             await pyfuse3.main(min_tasks=99, max_tasks=99)
             nursery.cancel_scope.cancel()
+        with trio.move_on_after(_END_SECONDS):
+            await instance.liveness.end()
     finally:
         pyfuse3.close(unmount=True)
         log.info("%s is unmounted", options.mountpoint)
@@ -173,10 +174,9 @@ def _check_mountpoint(path: str) -> None:
         raise CannotMount(f"{path} cannot be mounted on: it is not a directory")
 
 
-def _fuse_options(options: MountOptions) -> set[str]:
-    source = options.backing.replace("\\", "\\\\").replace(",", "\\,")
-    chosen = {f"fsname={source}", "subtype=csfs", "default_permissions", *options.fuse}
-    chosen.discard(_NO_PASSTHROUGH)
+def _fuse_options(backing: str, words: frozenset[str]) -> set[str]:
+    source = backing.replace("\\", "\\\\").replace(",", "\\,")
+    chosen = {f"fsname={source}", "subtype=csfs", "default_permissions", *words}
     if os.geteuid() == 0:
         chosen.add("allow_other")
     return chosen

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pyfuse3 import RequestContext
 
+from csfs.lifecycle.project import Project
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class DataHandle(FileHandle):
     """A file open on the backing filesystem."""
 
     fd: int
+    project: Project | None = field(default=None, kw_only=True)
+    """The project it lies in: what is written through the daemon is written only while that permits it."""
     passthrough: bool = field(default=False, kw_only=True)
     """The kernel reads and writes it without asking."""
 

@@ -1,15 +1,15 @@
 """One mount: what its nodes share, and how it is found out what an inode is at the moment."""
 
 import os
-import time
 from collections import Counter
 
 import msgspec
 from pyfuse3 import EntryAttributes, RequestContext
 
 from csfs import __version__
-from csfs.lifecycle import processes
-from csfs.lifecycle.instance import Instance, timestamp
+from csfs.domain import state
+from csfs.lifecycle import clock, processes
+from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
 from csfs.mount.handles import Handles
 from csfs.mount.kernel import Passthrough
@@ -33,15 +33,22 @@ class Mount:
     """
 
     def __init__(
-        self, instance: Instance, backing: str, *, descriptors: int, passthrough: bool = True
+        self,
+        instance: Instance,
+        backing: str,
+        *,
+        descriptors: int,
+        passthrough: bool = True,
+        strict: bool = False,
     ) -> None:
         self.instance = instance
         self.backing = backing
         """The path of the backing directory, for people."""
-        self.since = timestamp()
         self.tree = Tree(instance.backing, descriptors=descriptors)
         self.handles = Handles()
         self.passthrough = Passthrough(wanted=passthrough)
+        self.strict = strict
+        """Whether files in projects are written through the daemon, which asks each time whether it may."""
         self.guard = SweepGuard()
         self.restorers = Restorers()
         self.refusals = RefusalLog()
@@ -59,7 +66,7 @@ class Mount:
         if (
             node is not None
             and inode.epoch == self.tree.epoch
-            and node.standing.fresh_until > time.monotonic()
+            and node.standing.fresh_until > clock.seconds()
         ):
             return node
         return None
@@ -69,7 +76,7 @@ class Mount:
 
         Raises OSError if the backing directory cannot be looked at, ESTALE for what is gone.
         """
-        now = time.monotonic()
+        now = clock.seconds()
         chain = [inode]
         while (parent := chain[-1].parent) is not None:
             node = parent.node
@@ -96,6 +103,12 @@ class Mount:
     def path_of(self, project: Project) -> str:
         """The absolute path of a project directory, as the users of the mount see it."""
         return os.path.join(self.instance.mountpoint, os.fsdecode(project.path)).rstrip("/")
+
+    async def confirm(self, project: Project) -> None:
+        """Passes if an open file of a project may still be written. Raises Refusal EROFS, OSError."""
+        if project.fresh_until <= clock.seconds():
+            await self.look_again(project)
+        state.refuse_change(project.state, project.verdict, project.uid)
 
     async def look_again(self, project: Project) -> bool:
         """Looks at a project's directory whatever is known of it; whether its state has changed."""
@@ -125,7 +138,7 @@ class Mount:
             "pid": os.getpid(),
             "state": "ready",
             "version": __version__,
-            "since": self.since,
+            "since": instance.since,
             "projects": states,
             "store_bytes": instance.store.size(),
             "transitions": {
@@ -142,6 +155,24 @@ class Mount:
                 for path, reason in project.export_failures.items()
             },
             "passthrough": self.passthrough.off or "active",
+            "strict": self.strict,
+            "heartbeat": {
+                "takeover_seconds": instance.liveness.takeover,
+                "late": instance.liveness.is_late,
+                "problem": instance.liveness.problem,
+            },
+            "sessions": [
+                {
+                    "instance": pulse.session.instance_name,
+                    "instance_uuid": pulse.session.instance_uuid,
+                    "host": pulse.session.host,
+                    "pid": pulse.session.pid,
+                    "since": pulse.session.since,
+                    "life": pulse.life(instance.liveness.takeover),
+                    "silent_seconds": round(pulse.still, 1),
+                }
+                for pulse in instance.liveness.others
+            ],
             "open_files": len(self.handles.files),
             "known_inodes": len(self.tree.inodes),
             "refusals": len(self.refusals.entries),

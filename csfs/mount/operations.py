@@ -252,8 +252,11 @@ class Operations(pyfuse3.Operations):
         handle = self._mount.handles.files[fh]
         if isinstance(handle, ContentHandle):
             return _write_content(handle, off, buf)
+        data = _data(handle)
+        if data.project is not None:
+            await self._mount.confirm(data.project)
         run = in_thread if len(buf) >= _THREADED_BYTES else self._mount.instance.io
-        return await run(os.pwrite, _data(handle).fd, buf, off)
+        return await run(os.pwrite, data.fd, buf, off)
 
     @answering
     async def flush(self, fh: int) -> None:

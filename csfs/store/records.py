@@ -11,7 +11,7 @@ Databases of the environment (each record msgpack unless said otherwise; numbers
 | `unexported`| project number, path    | empty: the backing directory does not hold these bytes yet |
 | `jobs`      | project number, `J12`   | Job |
 | `manifest`  | project number, u64     | domain.manifest.Page, in the order of the walk |
-| `intents`   | project number, u32     | Intent: the one action under way on that project |
+| `intents`   | project number, u32     | Intent: the one action under way on it; from 2**31 on, a rescue |
 """
 
 from typing import Literal
@@ -31,6 +31,8 @@ class Instance(msgspec.Struct, kw_only=True, frozen=True):
     """ISO 8601, UTC."""
     next_project: int = 1
     """The next P-number to give; never goes back."""
+    storage: str = ""
+    """The UUID of the storage on which its projects lie; empty if that has none."""
 
 
 class Project(msgspec.Struct, kw_only=True, frozen=True):
@@ -58,6 +60,10 @@ class Project(msgspec.Struct, kw_only=True, frozen=True):
         return f"P{self.number}"
 
 
+FIRST_RESCUE = 1 << 31
+"""Intents of rescues are numbered from here on: no project has such a number."""
+
+
 class DocumentHead(msgspec.Struct, kw_only=True, frozen=True):
     """What is known of a document without reading it."""
 
@@ -83,9 +89,10 @@ class Intent(msgspec.Struct, kw_only=True, frozen=True):
     """An action on store and backing directory, written before its first step.
 
     `before` is the record as it was (None: the project is new), `after` as it will be. With both
-    at hand any step can be repeated or taken back.
+    at hand any step can be repeated or taken back. Of a rescue, `after` describes the lock that is broken:
+    the project becomes nobody's, and no record is kept.
     """
 
-    action: Literal["create", "attach", "detach", "archive", "unarchive", "move"]
+    action: Literal["create", "attach", "detach", "archive", "unarchive", "move", "rescue"]
     before: Project | None
     after: Project

@@ -166,6 +166,15 @@ class Change(View):
     def put_intent(self, intent: records.Intent) -> None:
         self._txn.put(_number_key(intent.after.number), _encode(intent), db=self._db["intents"])
 
+    def put_rescue(self, intent: records.Intent) -> int:
+        """Stores the intent of a rescue under a number of its own, which is returned."""
+        taken = [found.after.number for found in self.intents()]
+        number = max([records.FIRST_RESCUE, *(each + 1 for each in taken)])
+        self.put_intent(
+            msgspec.structs.replace(intent, after=msgspec.structs.replace(intent.after, number=number))
+        )
+        return number
+
     def drop_intent(self, number: int) -> None:
         self._txn.delete(_number_key(number), db=self._db["intents"])
 

@@ -22,7 +22,7 @@ def export(
     directory: Descriptor, name: bytes, content: bytes, *, mtime_ns: int, owner: tuple[int, int]
 ) -> None:
     """Exports one document."""
-    export_together([Export(directory, name, content, mtime_ns, owner)])
+    export_together([Export(directory, name, content, mtime_ns, owner)], confirm=lambda: None)
 
 
 def names(place: Path) -> list[str]:
@@ -189,7 +189,7 @@ def test_many_are_exported_together(tmp_path: Path) -> None:
             (place / "job.json").chmod(0o600)
         directory = Descriptor.root(str(place))
         due.append(Export(directory, b"job.json", b"new %d" % number, MTIME_NS + number, OWNER))
-    export_together(due)
+    export_together(due, confirm=lambda: None)
     for number in range(40):
         found = tmp_path / f"J{number}/job.json"
         assert found.read_bytes() == b"new %d" % number
@@ -206,8 +206,23 @@ def test_of_many_none_is_left_half_written(tmp_path: Path) -> None:
         (place / "job.json").mkdir(parents=True) if number == 20 else place.mkdir()
         due.append(Export(Descriptor.root(str(place)), b"job.json", b"new", MTIME_NS, OWNER))
     with pytest.raises(OSError, match="directory"):
-        export_together(due)
+        export_together(due, confirm=lambda: None)
     for number in range(40):
         assert not [name for name in names(tmp_path / f"J{number}") if name.startswith(".csfs")]
     assert (tmp_path / "J19/job.json").read_bytes() == b"new"
     assert names(tmp_path / "J21") == []
+
+
+def test_nothing_is_replaced_unless_it_is_confirmed_at_the_last_moment(here: Descriptor, place: Path) -> None:
+    """By then all is written: only the renames are left."""
+    (place / "a").write_bytes(b"old")
+
+    def refuse() -> None:
+        assert len([name for name in names(place) if name.startswith(".csfs-tmp.")]) == 2
+        raise PermissionError
+
+    due = [Export(here, name, b"new", MTIME_NS, OWNER) for name in (b"a", b"b")]
+    with pytest.raises(PermissionError):
+        export_together(due, confirm=refuse)
+    assert (place / "a").read_bytes() == b"old"
+    assert sorted(path.name for path in place.iterdir()) == ["a"]

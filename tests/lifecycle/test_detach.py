@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -132,11 +133,11 @@ async def test_an_export_that_fails_half_way_is_mended(
         await lab.set_status(project, uid, "killed")
     export, written = documents.export, []
 
-    def sometimes(due: list[Export]) -> None:
+    def sometimes(due: list[Export], confirm: Callable[[], None]) -> None:
         if any(each.name == b"job.json" for each in due):
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
         written.extend(each.content for each in due)
-        export(due)
+        export(due, confirm)
 
     with monkeypatch.context() as patch:
         patch.setattr(documents, "export", sometimes)

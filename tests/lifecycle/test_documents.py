@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -48,11 +48,11 @@ class Full:
     def fill(self, *names: bytes) -> None:
         """From now on these files cannot be written, or none at all."""
 
-        def export(due: list[Export]) -> None:
+        def export(due: list[Export], confirm: Callable[[], None]) -> None:
             self.tried.extend(each.name for each in due)
             if not names or any(each.name in names for each in due):
                 raise OSError(errno.ENOSPC, "No space left on device")
-            self._export(due)
+            self._export(due, confirm)
 
         self._patch.setattr(documents, "export", export)
 
@@ -301,11 +301,11 @@ async def test_a_version_that_changed_during_its_export_is_exported_again(
     export = documents.export
     between = [second]
 
-    def slow(due: list[Export]) -> None:
+    def slow(due: list[Export], confirm: Callable[[], None]) -> None:
         if between:
             found = document.parse(between.pop(), Kind.PROJECT)
             trio.from_thread.run(documents.put, lab.instance, project, "project.json", lambda _: found)
-        export(due)
+        export(due, confirm)
 
     with monkeypatch.context() as patch:
         patch.setattr(documents, "export", slow)

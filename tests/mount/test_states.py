@@ -152,7 +152,7 @@ def test_a_detached_project_moves_whoever_writes_in_it(sample: Path, lab: Lab) -
 def test_plain_directories_are_just_directories(lab: Lab) -> None:
     lab.run("mkdir -p a/b/c && echo x > a/b/c/f && mv a/b d && chmod a-w d && chmod u+w d").ok()
     lab.run("cp -a d e && rm -rf a d && find e -delete && ls").ok()
-    assert os.listdir(lab.backing) == []
+    assert os.listdir(lab.backing) == [".csfs"]
     assert lab.refusals() == []
 
 
@@ -197,3 +197,14 @@ def test_extended_attributes(sample: Path, lab: Lab) -> None:
     lab.run("setfattr -n user.csfs.x -v y CS-a/J2/job.log").refused("Operation not permitted")
     lab.run("setfattr -x user.mine CS-a").ok()
     assert os.listxattr(sample) == []
+
+
+def test_a_listing_does_not_keep_a_lock_that_is_gone(sample: Path, labs: tuple[Lab, Lab]) -> None:
+    """`ls -l` tells the kernel of every file: about those that make the state it is to ask again."""
+    lab1, lab2 = labs
+    lab1.run("touch CS-a/cs.lock").ok()
+    assert "cs.lock" in [entry.name for entry in os.scandir(lab2 / "CS-a") if entry.stat()]
+    (lab1 / "CS-a/cs.lock").unlink()
+    assert not (lab2 / "CS-a/cs.lock").exists()
+    (lab2 / "CS-a/cs.lock").touch()
+    assert lab2.state_of("CS-a") == "attached"

@@ -36,6 +36,8 @@ _SHOWN_ATTRIBUTES = frozenset(
         b"type",
         b"attach_status",
         b"export_failed",
+        b"heartbeat",
+        b"unexported",
     )
 )
 """Those that `cp -a` and rsync find on a project, and may try to give to its copy."""

@@ -1,14 +1,13 @@
 """Containers: directories outside of any project, in which project directories lie and come to be."""
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 import pyfuse3
 from pyfuse3 import RequestContext
 
 from csfs.domain import refusals
-from csfs.lifecycle import move
+from csfs.lifecycle import clock, move
 from csfs.lifecycle.instance import FRESH_SECONDS
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.rebind import rebind
@@ -54,7 +53,7 @@ class Container(Directory):
         project = instance.settle(at, path, sight)
         node = directory.node
         if project is None:
-            fresh_until = time.monotonic() + FRESH_SECONDS
+            fresh_until = clock.seconds() + FRESH_SECONDS
             if isinstance(node, Container):
                 node.standing.fresh_until = fresh_until
                 return node

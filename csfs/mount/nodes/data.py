@@ -7,6 +7,7 @@ from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing.descriptor import open_file
 from csfs.domain import names, refusals
+from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel
 from csfs.mount.handles import DataHandle, FileHandle
 from csfs.mount.nodes.base import BackingNode, apply_to_descriptor
@@ -24,13 +25,21 @@ def writes(flags: int) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
 
 
-def open_data(mount: "Mount", inode: Inode, fd: int, writable: bool, context: RequestContext) -> FileInfo:
-    """The answer to an open or create: passthrough if the kernel can, else through the daemon."""
+def open_data(
+    mount: "Mount", inode: Inode, fd: int, writable: bool, context: RequestContext, project: Project | None
+) -> FileInfo:
+    """The answer to an open or create: passthrough if the kernel can, else through the daemon.
+
+    On a strict mount all that is written in a project comes to the daemon. The kernel allows no mixture of
+    passthrough and page cache in one file; direct I/O goes with both.
+    """
     backing_id = mount.passthrough.open(inode.id, fd, cached=bool(inode.open_fds))
-    handle = DataHandle(inode, context, writable, fd, passthrough=bool(backing_id))
+    strict = writable and mount.strict and project is not None
+    handle = DataHandle(inode, context, writable, fd, project=project, passthrough=bool(backing_id))
     flush = writable or not mount.passthrough.can_skip_flush
     number = mount.handles.add_file(handle)
-    return FileInfo(fh=kernel.handle(number, backing_id=backing_id, flush=flush), keep_cache=False)
+    fh = kernel.handle(number, backing_id=backing_id, flush=flush)
+    return FileInfo(fh=fh, keep_cache=False, direct_io=strict)
 
 
 class DataFile(BackingNode):
@@ -45,7 +54,7 @@ class DataFile(BackingNode):
             self._refuse_inert_lock()
         directory, name = self.place()
         fd = await self.mount.instance.io(open_file, directory, name, flags & _KEPT)
-        return open_data(self.mount, self.inode, fd, writable, context)
+        return open_data(self.mount, self.inode, fd, writable, context, self.project)
 
     async def setattr(
         self,

@@ -23,6 +23,8 @@ _TEMPORARY = names.TEMPORARY_PREFIX.encode()
 _LOCK = names.LOCK.encode()
 MEANINGFUL = frozenset({_LOCK, names.PROJECT_DOCUMENT.encode()})
 """Names whose coming and going make a directory a project, or end that: the kernel asks each time."""
+_GUARDED = HELD | {State.FOREIGN}
+"""States in which the project is looked after, so that nothing of it is swept away."""
 _CONTROL = names.CONTROL.encode()
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_EXCL
 
@@ -75,7 +77,7 @@ class Directory(BackingNode):
     def sweep_roots(self) -> list[int]:
         """The directories that are guarded against sweeps and contain this one, or are this one."""
         project = self.project
-        if project is None or project.state not in HELD:
+        if project is None or project.state not in _GUARDED:
             return []
         top, at = None, self.inode
         while at.number != project.inode and at.parent is not None:
@@ -146,10 +148,7 @@ class Directory(BackingNode):
         """The answer that gives the kernel a reference to the inode of a file here."""
         inode = self.mount.tree.see(self.inode, name, found)
         inode.lookups += 1
-        entry = attributes.of_file(found, inode)
-        if name in MEANINGFUL:
-            entry.entry_timeout = 0
-        return entry
+        return _described(name, found, inode)
 
     async def child(self, name: bytes) -> Node:
         """The node under a name, for an action on it. Raises OSError."""
@@ -197,7 +196,7 @@ class Directory(BackingNode):
                 except FileNotFoundError:
                     continue
                 inode = see(self.inode, name, found)
-                entry = attributes.of_file(found, inode)
+                entry = _described(name, found, inode)
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 self.mount.tree.discard(inode)
                 return
@@ -219,7 +218,7 @@ class Directory(BackingNode):
         entry = self._entered(name, found)
         inode = self.mount.tree.inodes[entry.st_ino]
         self.touched(name)
-        return open_data(self.mount, inode, fd, writes(flags), context), entry
+        return open_data(self.mount, inode, fd, writes(flags), context, self.project), entry
 
     async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
         return await self._make(name, context, mode, lambda at: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at))
@@ -304,6 +303,14 @@ class Interior(Directory):
     """A directory somewhere in a project, with nothing special in it."""
 
     __slots__ = ()
+
+
+def _described(name: bytes, found: os.stat_result, inode: Inode) -> EntryAttributes:
+    """What the kernel is told of a file under a name."""
+    entry = attributes.of_file(found, inode)
+    if name in MEANINGFUL:
+        entry.entry_timeout = 0
+    return entry
 
 
 def _rmdir(name: bytes, *, dir_fd: int) -> None:

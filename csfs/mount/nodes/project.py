@@ -5,9 +5,8 @@ import stat
 
 from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
 
-from csfs.backing import lockfile
 from csfs.domain import names, refusals
-from csfs.domain.lock import Lock, parse
+from csfs.domain.lock import Lock
 from csfs.domain.state import HELD, State
 from csfs.lifecycle import processes
 from csfs.lifecycle.archive import archive
@@ -16,6 +15,7 @@ from csfs.lifecycle.held_lock import unlock
 from csfs.lifecycle.new_job import new_job, register
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import refuse_in_transition
+from csfs.lifecycle.rescue import rescue
 from csfs.lifecycle.unarchive import returning, unarchive
 from csfs.mount.handles import FileHandle
 from csfs.mount.nodes import served
@@ -31,6 +31,8 @@ _DOCUMENTS = frozenset(name.encode() for name in names.PROJECT_DOCUMENTS)
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _UNARCHIVE = b"user.csfs.unarchive"
+_HEARTBEAT = b"user.csfs.heartbeat"
+_RESCUE = b"user.csfs.rescue"
 _ACCEPT_CHANGES = b"accept-changes"
 
 
@@ -96,30 +98,28 @@ class ProjectDirectory(Directory):
         """`rm cs.lock`: detaches an attached project, lets go of a lost one."""
         project, instance = self.own, self.mount.instance
         refuse_in_transition(project)
-        if project.state is State.FOREIGN:
-            await self._remove_left_over()
+        if project.state is State.FOREIGN and await self.mount.look_again(project):
+            await self.unlink(_LOCK, context)
             return
         if project.state is State.ARCHIVED:
             await self._last_to_leave(context)
             return
         self.mount.guard.unlocking(project.inode, context.pid, self.mount.path_of(project))
-        if project.state is State.LOST:
+        if project.state is State.FOREIGN:
+            await self._break()
+        elif project.state is State.LOST:
             await let_go(instance, project)
         else:
             await detach(instance, project)
 
-    async def _remove_left_over(self) -> None:
-        """A lock that names this instance, but no claim that its store knows, was put back by hand."""
+    async def _break(self) -> None:
+        """Rescues from a dead owner, and from this instance where its own store knows of no claim.
+
+        Such a lock was put back by hand, or the store was lost.
+        """
         found, instance = self.own.sight.lock, self.mount.instance
-        content = await instance.io(lockfile.content_of, self.descriptor)
         ours = isinstance(found, Lock) and found.instance_uuid == instance.identity.uuid
-        if not ours or content is None or parse(content) != found:
-            raise refusals.foreign_lock(self.own.verdict.owner)
-        try:
-            await instance.io(lockfile.release, self.descriptor, content)
-        except lockfile.NotOurs as error:
-            raise refusals.foreign_lock(self.own.verdict.owner) from error
-        self.own.fresh_until = 0
+        await rescue(instance, self.own, found.lock_id if ours and found is not None else "")
 
     async def _last_to_leave(self, context: RequestContext) -> None:
         """The lock of an archived project goes when all else in its directory is gone."""
@@ -231,6 +231,16 @@ class ProjectDirectory(Directory):
             found[b"user.csfs.instance"] = project.sight.lock.instance_name
         elif project.state in HELD:
             found[b"user.csfs.instance"] = self.mount.instance.identity.name
+        if project.state is State.FOREIGN and project.sight.lock is not None:
+            found[b"user.csfs.lock_id"] = project.sight.lock.lock_id
+            if isinstance(project.sight.lock, Lock):
+                liveness = self.mount.instance.liveness
+                found[_HEARTBEAT] = liveness.describe(project.sight.lock.instance_uuid)
+        if project.state is State.LOST and project.record is not None:
+            number = project.record.number
+            kept = self.mount.instance.store.read(lambda view: view.unexported(number))
+            if kept:
+                found[b"user.csfs.unexported"] = " ".join(kept)
         if project.state in HELD:
             found[b"user.csfs.owner"] = self.mount.instance.identity.name
         elif project.verdict.owner:
@@ -244,6 +254,8 @@ class ProjectDirectory(Directory):
 
     async def getxattr(self, name: bytes) -> bytes:
         if name.startswith(VIRTUAL_ATTRIBUTES):
+            if name == _HEARTBEAT:
+                await self.mount.instance.liveness.look()
             value = self._attributes().get(name)
             if value is not None:
                 return attribute_value(value)
@@ -253,6 +265,9 @@ class ProjectDirectory(Directory):
         return [*await super().listxattr(), *self._attributes()]
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        if name == _RESCUE:
+            await rescue(self.mount.instance, self.own, value.decode(errors="replace"))
+            return
         if name == _UNARCHIVE and value == _ACCEPT_CHANGES:
             project = self.own
             record = project.record if project.state is State.ARCHIVED else None

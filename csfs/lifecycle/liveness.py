@@ -1,0 +1,133 @@
+"""Liveness: this instance's heartbeat on the storage, and what is seen of the heartbeats of others."""
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from csfs.backing import sessions
+from csfs.backing.descriptor import Descriptor
+from csfs.domain import session
+from csfs.domain.session import Life, Pulse, Session
+from csfs.lifecycle import clock
+from csfs.store import records
+
+log = logging.getLogger(__name__)
+
+_BEATS = 30
+"""How often a heart beats in the time after which it counts as stopped."""
+_LONGEST_INTERVAL = 10.0
+_LATE = 3
+"""A beat that is overdue by one in so many of the takeover time makes the owner doubt its own locks."""
+
+
+class Liveness:
+    """The heartbeat of one mount. `takeover`: seconds of silence after which others may take over."""
+
+    def __init__(
+        self,
+        backing: Descriptor,
+        identity: records.Instance,
+        since: str,
+        next_project: Callable[[], int],
+        takeover: float = session.TAKEOVER_SECONDS,
+    ) -> None:
+        self.takeover = takeover
+        self.problem = ""
+        """Why the last beat could not be written; empty if it was."""
+        self._backing = backing
+        self._next_project = next_project
+        self._pulses: dict[str, Pulse] = {}
+        self._beaten: float | None = None
+        self._looking = trio.Lock()
+        self._own = Session(
+            session=str(uuid.uuid4()),
+            instance_uuid=identity.uuid,
+            instance_name=identity.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=since,
+            interval=min(takeover / _BEATS, _LONGEST_INTERVAL),
+            takeover=takeover,
+        )
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the last beat is so old that somebody may be about to take this instance's projects.
+
+        Nothing that was seen earlier is to be believed then. An instance that never had a heartbeat on
+        this storage is not taken for dead by anybody.
+        """
+        return self._beaten is not None and clock.seconds() - self._beaten > self.takeover / _LATE
+
+    @property
+    def others(self) -> list[Pulse]:
+        """What was seen of the other instances on this storage, by name."""
+        found = [pulse for uuid, pulse in self._pulses.items() if uuid != self._own.instance_uuid]
+        return sorted(found, key=lambda pulse: (pulse.session.instance_name, pulse.session.instance_uuid))
+
+    def life(self, instance_uuid: str) -> Life:
+        """Whether another instance lives, as far as it is known from the looks so far."""
+        pulse = self._pulses.get(instance_uuid)
+        return Life.UNKNOWN if pulse is None else pulse.life(self.takeover)
+
+    def describe(self, instance_uuid: str) -> str:
+        """The same in words."""
+        pulse = self._pulses.get(instance_uuid)
+        return "nothing is known of a session of it" if pulse is None else pulse.describe(self.takeover)
+
+    async def beat(self) -> None:
+        """Writes one beat. Raises OSError."""
+        beat = msgspec.structs.replace(
+            self._own, counter=self._own.counter + 1, next_project=self._next_project()
+        )
+        began = clock.seconds()
+        await trio.to_thread.run_sync(sessions.write, self._backing, beat, abandon_on_cancel=True)
+        self._own = beat
+        self._beaten = began
+
+    async def look(self) -> None:
+        """Looks at the sessions on the storage. Raises OSError."""
+        async with self._looking:
+            found = await trio.to_thread.run_sync(sessions.read, self._backing, abandon_on_cancel=True)
+            now = clock.seconds()
+            patience = 3 * self._own.interval
+            for each in found:
+                before = self._pulses.get(each.instance_uuid)
+                self._pulses[each.instance_uuid] = (
+                    Pulse.first(each, now) if before is None else before.seen(each, now, patience)
+                )
+
+    async def keep(self) -> None:
+        """Beats and looks for ever: a background task of the mount."""
+        while True:
+            problem = ""
+            try:
+                await self.beat()
+            except OSError as error:
+                problem = f"the heartbeat cannot be written: {error.strerror or error}"
+            try:
+                await self.look()
+            except OSError as error:
+                problem = problem or f"the sessions cannot be read: {error.strerror or error}"
+            self._note(problem)
+            await trio.sleep(self._own.interval)
+
+    async def end(self) -> None:
+        """The last beat of a mount that ends as it should: nobody is to take it for a crash."""
+        self._own = msgspec.structs.replace(self._own, ended=True)
+        try:
+            await self.beat()
+        except OSError as error:
+            log.warning("the end of the session cannot be written: %s", error)
+
+    def _note(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.warning("%s; others will need the lock's id to rescue a project of this instance", problem)
+        elif self.problem and not problem:
+            log.info("the heartbeat is written again")
+        self.problem = problem

@@ -1,0 +1,84 @@
+"""What is given to `csfs mount`, and the words of -o that are csfs's own."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from csfs.domain import session
+
+_NO_PASSTHROUGH = "nopassthrough"
+_STRICT = "strict"
+_ACCEPT_STORAGE = "accept_storage"
+_TAKEOVER = "takeover="
+_LEAST_TAKEOVER = 1.0
+
+
+class BadOption(Exception):
+    """A word of -o that csfs knows has a value that it cannot have."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """The words of -o that the kernel and libfuse do not get to see.
+
+    | word | means |
+    | --- | --- |
+    | `nopassthrough` | all data goes through the daemon |
+    | `strict` | what is written in a project goes through the daemon, which asks each time if it may |
+    | `takeover=SECONDS` | an instance that is silent for so long counts as dead |
+    | `accept_storage` | the storage is another one than before, and that is intended |
+    """
+
+    passthrough: bool = True
+    strict: bool = False
+    takeover: float = session.TAKEOVER_SECONDS
+    accept_storage: bool = False
+
+    @classmethod
+    def parse(cls, words: frozenset[str]) -> tuple[Self, frozenset[str]]:
+        """csfs's own options, and the words that are left. Raises BadOption."""
+        rest = set(words)
+        takeover = session.TAKEOVER_SECONDS
+        for word in words:
+            if word.startswith(_TAKEOVER):
+                takeover = _seconds(word)
+                rest.discard(word)
+        rest -= {_NO_PASSTHROUGH, _STRICT, _ACCEPT_STORAGE}
+        own = cls(
+            passthrough=_NO_PASSTHROUGH not in words,
+            strict=_STRICT in words,
+            takeover=takeover,
+            accept_storage=_ACCEPT_STORAGE in words,
+        )
+        return own, frozenset(rest)
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word.removeprefix(_TAKEOVER))
+    except ValueError:
+        seconds = 0.0
+    if not _LEAST_TAKEOVER <= seconds <= 1e9:
+        raise BadOption(f"-o {word}: a number of seconds, at least {_LEAST_TAKEOVER:g}, is wanted")
+    return seconds
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """What `csfs mount` was told, paths absolute."""
+
+    backing: str
+    mountpoint: str
+    instance: str
+    state: Path
+    fuse: frozenset[str] = field(default_factory=frozenset)
+    """The words of -o."""
+
+    @property
+    def directory(self) -> Path:
+        """Of the instance, in the state directory."""
+        return self.state / self.instance
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "csfs.log"
