@@ -14,7 +14,7 @@ from csfs.backing import lockfile
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
-from csfs.lifecycle import documents
+from csfs.lifecycle import documents, leftovers
 from csfs.lifecycle.instance import Instance, is_directory_of, owner_of
 from csfs.store import records
 from csfs.store.records import Intent
@@ -89,6 +89,9 @@ def _conclude(instance: Instance, change: Change, intent: Intent, outcome: recor
 def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:
     """Makes the backing directory agree with one of the two records, and says with which."""
     before, after = intent.before, intent.after
+    for record in (before, after):
+        if record is not None:
+            leftovers.clear(instance, record.path, {record.lock_content})
     if before is None:
         directory = _find(instance, after)
         if directory is not None and lockfile.content_of(directory) == after.lock_content:

@@ -17,7 +17,7 @@ import pyfuse3
 import trio
 
 from csfs.backing.descriptor import Descriptor
-from csfs.lifecycle import documents, intents
+from csfs.lifecycle import documents, intents, leftovers
 from csfs.lifecycle.instance import Instance
 from csfs.mount import event_loop
 from csfs.mount.mount import Mount
@@ -142,6 +142,7 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
         await intents.settle(instance)
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
+    left = leftovers.find(instance)
     passthrough = _NO_PASSTHROUGH not in options.fuse
     mount = Mount(instance, options.backing, descriptors=descriptors, passthrough=passthrough)
     event_loop.install()
@@ -155,6 +156,7 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
     log.info("%s is mounted on %s for instance %s", options.backing, options.mountpoint, options.instance)
     try:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(_end_on_signal)
             await pyfuse3.main(min_tasks=99, max_tasks=99)

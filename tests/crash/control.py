@@ -12,7 +12,7 @@ from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("interpose.c")
 _ENTRIES = 8192
-_PATH_BYTES = 124
+_PATH_BYTES = 252
 _WITHIN_BYTES = 256
 
 

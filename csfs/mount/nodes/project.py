@@ -9,7 +9,7 @@ from csfs.backing import lockfile
 from csfs.domain import names, refusals
 from csfs.domain.lock import Lock, parse
 from csfs.domain.state import HELD, State
-from csfs.lifecycle import processes
+from csfs.lifecycle import leftovers, processes
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.detach import detach, let_go
 from csfs.lifecycle.held_lock import unlock
@@ -115,10 +115,11 @@ class ProjectDirectory(Directory):
         ours = isinstance(found, Lock) and found.instance_uuid == instance.identity.uuid
         if not ours or content is None or parse(content) != found:
             raise refusals.foreign_lock(self.own.verdict.owner)
-        try:
-            await instance.io(lockfile.release, self.descriptor, content)
-        except lockfile.NotOurs as error:
-            raise refusals.foreign_lock(self.own.verdict.owner) from error
+        async with leftovers.noted(instance, self.descriptor, self.own.path):
+            try:
+                await instance.io(lockfile.release, self.descriptor, content)
+            except lockfile.NotOurs as error:
+                raise refusals.foreign_lock(self.own.verdict.owner) from error
         self.own.fresh_until = 0
 
     async def _last_to_leave(self, context: RequestContext) -> None:
