@@ -159,7 +159,11 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
             nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(_end_on_signal)
-            await pyfuse3.main(min_tasks=99, max_tasks=99)
+            try:
+                await pyfuse3.main(min_tasks=99, max_tasks=99)
+            except* ConnectionAbortedError:
+                # A read that is under way when the mount ends may give this instead of ENODEV.
+                log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=True)

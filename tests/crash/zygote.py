@@ -96,8 +96,9 @@ class Daemon:
     def umount(self) -> None:
         """Ends the mount in whatever state it is, and returns when the daemon has ended too."""
         if os.geteuid() == 0:
-            while _libc.umount2(os.fsencode(self.mountpoint), _MNT_DETACH) == 0:
-                pass
+            # Lazily only where it is in use, or dead: then what is in flight is not waited for.
+            for flags in (0, _MNT_DETACH):
+                _libc.umount2(os.fsencode(self.mountpoint), flags)
         else:
             subprocess.run(["fusermount3", "-uz", str(self.mountpoint)], capture_output=True, check=False)
         try:
