@@ -46,7 +46,7 @@ def release(directory: Descriptor, lock_id: str, reservation: Reservation) -> No
 
     Another's is renamed to a name of its own first, which exactly one of several can do.
     """
-    name, aside = _reservation(lock_id), temporary.name()
+    name, aside = _reservation(lock_id), temporary.name(directory)
     try:
         os.rename(name, aside, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
     except FileNotFoundError:

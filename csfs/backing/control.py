@@ -47,6 +47,16 @@ def _made(parent: Descriptor, name: bytes) -> Descriptor:
     return found
 
 
+def clear(backing: Descriptor) -> None:
+    """Removes what an earlier mount of the same instance left in `.csfs`, cut short. Raises OSError."""
+    try:
+        at = backing.child(NAME)
+    except FileNotFoundError:
+        return
+    for name in temporary.left_over(at):
+        temporary.remove(at, name)
+
+
 def storage(backing: Descriptor) -> str:
     """The UUID of the storage that lies here; empty if it has none. Raises OSError."""
     try:

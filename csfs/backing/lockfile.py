@@ -6,6 +6,7 @@ file has one winner everywhere, and so has rename(2) of one source; O_EXCL and u
 
 import errno
 import os
+from collections.abc import Container
 
 from csfs.backing import temporary
 from csfs.backing.descriptor import Descriptor, read_file
@@ -15,6 +16,8 @@ from csfs.domain import lock, names
 _NAME = names.LOCK.encode()
 _MODE = 0o444
 _ATTEMPTS = 5
+_ASIDE = b".lock"
+"""Ends the temporary name of a lock that is being released."""
 _NO_FILE = (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENXIO)
 """What reading a cs.lock gives that is no readable regular file: a symlink, a FIFO, far too large."""
 
@@ -92,7 +95,7 @@ def release(directory: Descriptor, expected: bytes) -> None:
     and linked back if it is not the expected one.
     Raises NotOurs if there is none, or one with another content; OSError if the filesystem fails.
     """
-    aside = temporary.name()
+    aside = temporary.name(directory) + _ASIDE
     try:
         os.rename(_NAME, aside, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
     except FileNotFoundError as error:
@@ -120,6 +123,29 @@ def put_back(directory: Descriptor, aside: bytes) -> None:
         renameat2(directory.fd, aside, directory.fd, _NAME, RENAME_NOREPLACE)
         return
     temporary.remove(directory, aside)
+
+
+def clear(directory: Descriptor, instance_uuid: str, ours: Container[bytes]) -> None:
+    """Removes the temporary files that earlier mounts of this instance have left in `directory`. Durable.
+
+    A lock that was set aside, but neither names this instance nor is one of `ours`, gets its name again.
+    Raises OSError.
+    """
+    left = temporary.left_over(directory)
+    for name in left:
+        if name.endswith(_ASIDE) and not _is_ours(content_of(directory, name), instance_uuid, ours):
+            put_back(directory, name)
+        else:
+            temporary.remove(directory, name)
+    if left:
+        directory.sync()
+
+
+def _is_ours(content: bytes | None, instance_uuid: str, ours: Container[bytes]) -> bool:
+    if content is None:
+        return False
+    found = lock.parse(content)
+    return content in ours or (isinstance(found, lock.Lock) and found.instance_uuid == instance_uuid)
 
 
 def content_of(directory: Descriptor, name: bytes = _NAME) -> bytes | None:

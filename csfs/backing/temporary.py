@@ -1,4 +1,8 @@
-"""Files written under a name that nobody looks at, to be put in place when they are whole."""
+"""Files written under a name that nobody looks at, to be put in place when they are whole.
+
+The name says which instance made the file, and in which of its mounts: what an earlier mount of its own
+has left, an instance may remove, whatever others that live are doing in the same directory.
+"""
 
 import os
 import uuid
@@ -9,12 +13,29 @@ from typing import TypeAlias
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import names
 
+_PREFIX = names.TEMPORARY_PREFIX.encode()
+
 Holding: TypeAlias = AbstractContextManager[bytes]
 """What `holding` gives."""
 
 
-def name() -> bytes:
-    return (names.TEMPORARY_PREFIX + uuid.uuid4().hex).encode()
+def mark(instance_uuid: str) -> bytes:
+    """What tells the temporary files of one mount of an instance from all others."""
+    return f"{instance_uuid}.{uuid.uuid4().hex}.".encode()
+
+
+def name(directory: Descriptor) -> bytes:
+    """A new name in `directory`, with its mark."""
+    return _PREFIX + directory.mark + uuid.uuid4().hex.encode()
+
+
+def left_over(directory: Descriptor) -> list[bytes]:
+    """The temporary files in `directory` that earlier mounts of the same instance made. Raises OSError."""
+    instance_uuid, _, _ = directory.mark.partition(b".")
+    if not instance_uuid:
+        return []
+    before, now = _PREFIX + instance_uuid + b".", _PREFIX + directory.mark
+    return [found for found in directory.names() if found.startswith(before) and not found.startswith(now)]
 
 
 def write_all(fd: int, content: bytes) -> None:
@@ -32,7 +53,7 @@ def holding(
 
     Whoever renames it away takes it over; otherwise it is removed at the end.
     """
-    temporary = name()
+    temporary = name(directory)
     fd = os.open(
         temporary,
         os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 import trio
 
-from csfs.backing import lockfile
+from csfs.backing import lockfile, temporary
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread, inline
 from csfs.backing.syscalls import network_filesystem
@@ -84,6 +84,7 @@ class Instance:
         self.mountpoint = mountpoint
         self.network = network_filesystem(backing.fd) is not None
         self.identity = store.read(View.instance)
+        backing.mark = temporary.mark(self.identity.uuid)
         self.claims = Claims()
         for record in store.read(View.projects):
             self.claims.put(record)

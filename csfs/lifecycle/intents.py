@@ -16,7 +16,7 @@ from csfs.backing.broken_lock import Reservation
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
-from csfs.lifecycle import documents
+from csfs.lifecycle import documents, leftovers
 from csfs.lifecycle.instance import Instance, is_directory_of, owner_of
 from csfs.store import records
 from csfs.store.records import Intent
@@ -87,6 +87,7 @@ async def _settle_rescue(instance: Instance, intent: Intent) -> None:
     own = Reservation(instance.identity.uuid, instance.identity.name)
 
     def look() -> bool:
+        leftovers.clear(instance, broken.path, frozenset())
         directory = _find(instance, broken)
         if directory is None:
             return False
@@ -113,6 +114,9 @@ def _conclude(instance: Instance, change: Change, intent: Intent, outcome: recor
 def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:
     """Makes the backing directory agree with one of the two records, and says with which."""
     before, after = intent.before, intent.after
+    for record in (before, after):
+        if record is not None:
+            leftovers.clear(instance, record.path, {record.lock_content})
     if before is None:
         directory = _find(instance, after)
         if directory is not None and lockfile.content_of(directory) == after.lock_content:

@@ -31,3 +31,4 @@ async def rebind(instance: Instance, project: Project) -> None:
     await instance.store.write(commit)
     sight = await in_thread(instance.look, project.directory)
     instance.enter(project, after, sight)
+    instance.exports_due.set()

@@ -22,6 +22,7 @@ async def recognise(instance: Instance, *, accept: bool = False) -> None:
     missing, and what is written would end up below the mount point. `accept` takes what is there.
     Raises WrongStorage, OSError.
     """
+    await in_thread(control.clear, instance.backing)
     found = await in_thread(control.storage, instance.backing)
     known = instance.identity.storage
     held = [record for record in instance.claims.by_number.values() if record.state != "detached"]

@@ -15,7 +15,7 @@ import pyfuse3
 import trio
 
 from csfs.backing.descriptor import Descriptor
-from csfs.lifecycle import documents, intents, storage
+from csfs.lifecycle import documents, intents, leftovers, storage
 from csfs.lifecycle.instance import Instance
 from csfs.mount import event_loop
 from csfs.mount.mount import Mount
@@ -135,6 +135,7 @@ async def _run(
         raise CannotMount(f"{options.backing}: {error}") from error
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
+    left = leftovers.find(instance)
     mount = Mount(
         instance,
         options.backing,
@@ -154,9 +155,14 @@ async def _run(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(instance.liveness.keep)
+            nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(_end_on_signal)
-            await pyfuse3.main(min_tasks=99, max_tasks=99)
+            try:
+                await pyfuse3.main(min_tasks=99, max_tasks=99)
+            except* ConnectionAbortedError:
+                # A read that is under way when the mount ends may give this instead of ENODEV.
+                log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
         with trio.move_on_after(_END_SECONDS):
             await instance.liveness.end()

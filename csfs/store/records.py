@@ -12,6 +12,7 @@ Databases of the environment (each record msgpack unless said otherwise; numbers
 | `jobs`      | project number, `J12`   | Job |
 | `manifest`  | project number, u64     | domain.manifest.Page, in the order of the walk |
 | `intents`   | project number, u32     | Intent: the one action under way on it; from 2**31 on, a rescue |
+| `temporary` | a unique word           | the path of a directory in which a temporary file may lie |
 """
 
 from typing import Literal

@@ -19,7 +19,17 @@ T = TypeVar("T")
 MAP_SIZE = 1 << 40
 """Bytes of address space: the file grows only as it fills, so this never has to be changed."""
 
-_DATABASES = ("instance", "projects", "documents", "heads", "unexported", "jobs", "manifest", "intents")
+_DATABASES = (
+    "instance",
+    "projects",
+    "documents",
+    "heads",
+    "unexported",
+    "jobs",
+    "manifest",
+    "intents",
+    "temporary",
+)
 
 _instance = msgspec.msgpack.Decoder(records.Instance)
 _project = msgspec.msgpack.Decoder(records.Project)
@@ -102,6 +112,11 @@ class View:
         with self._txn.cursor(db=self._db["intents"]) as cursor:
             return [_intent.decode(content) for _, content in cursor]
 
+    def temporaries(self) -> dict[str, bytes]:
+        """The directories in which a temporary file may lie, relative to the backing directory."""
+        with self._txn.cursor(db=self._db["temporary"]) as cursor:
+            return {bytes(key).decode(): bytes(path) for key, path in cursor}
+
     def _range(self, database: str, number: int) -> Iterator[tuple[bytes, bytes]]:
         prefix = _number_key(number)
         with self._txn.cursor(db=self._db[database]) as cursor:
@@ -177,6 +192,12 @@ class Change(View):
 
     def drop_intent(self, number: int) -> None:
         self._txn.delete(_number_key(number), db=self._db["intents"])
+
+    def put_temporary(self, note: str, directory: bytes) -> None:
+        self._txn.put(note.encode(), directory, db=self._db["temporary"])
+
+    def drop_temporary(self, note: str) -> None:
+        self._txn.delete(note.encode(), db=self._db["temporary"])
 
     def forget_project(self, number: int) -> None:
         """Drops all that the store holds of the project; its number stays taken."""

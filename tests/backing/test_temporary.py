@@ -14,8 +14,8 @@ from csfs.domain import names
 OWNER = (os.geteuid(), os.getegid())
 
 
-def test_names_are_never_the_same() -> None:
-    made = {temporary.name() for _ in range(1000)}
+def test_names_are_never_the_same(here: Descriptor) -> None:
+    made = {temporary.name(here) for _ in range(1000)}
     assert len(made) == 1000
     assert all(name.startswith(names.TEMPORARY_PREFIX.encode()) for name in made)
 

@@ -10,6 +10,7 @@ from csfs.backing import contents, temporary
 from csfs.backing.descriptor import Descriptor, read_file
 from csfs.domain import lock, names, refusals
 from csfs.domain.refusals import Refusal
+from csfs.lifecycle import leftovers
 from csfs.lifecycle.attach import attach
 from csfs.lifecycle.create import create
 from csfs.lifecycle.project import Project
@@ -79,11 +80,12 @@ class PendingLock(DataFile):
     as the inert file it is.
     """
 
-    __slots__ = ("_context", "_deciding", "_decided", "_refused")
+    __slots__ = ("_context", "_note", "_deciding", "_decided", "_refused")
 
-    def __init__(self, directory: "Directory", inode: Inode, context: RequestContext) -> None:
+    def __init__(self, directory: "Directory", inode: Inode, context: RequestContext, note: str) -> None:
         super().__init__(directory.mount, inode, Always(), None)
         self._context = context
+        self._note = note
         self._deciding = trio.Lock()
         self._decided = False
         self._refused: Refusal | OSError | None = None
@@ -93,13 +95,19 @@ class PendingLock(DataFile):
         cls, directory: "Directory", mode: int, context: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         """Creates one in `directory`. Raises OSError."""
-        mount, at, name = directory.mount, directory.descriptor, temporary.name()
-        if directory.inode.id in mount.pending_locks:
-            raise refusals.in_transition("another process is making its cs.lock")
-        fd = await mount.instance.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
+        mount, at = directory.mount, directory.descriptor
+        note = await leftovers.note(mount.instance, directory.inode.path())
+        name = temporary.name(at)
+        try:
+            if directory.inode.id in mount.pending_locks:
+                raise refusals.in_transition("another process is making its cs.lock")
+            fd = await mount.instance.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
+        except BaseException:
+            await leftovers.drop(mount.instance, note, at)
+            raise
         found = os.fstat(fd)
         inode = mount.tree.see(directory.inode, name, found)
-        pending = cls(directory, inode, context)
+        pending = cls(directory, inode, context, note)
         inode.node = pending
         inode.lookups += 1
         mount.pending_locks[directory.inode.id] = pending
@@ -173,6 +181,7 @@ class PendingLock(DataFile):
             await io(temporary.remove, at, name)
             if self.inode.name == name:
                 self.inode.removed = True
+            await leftovers.drop(self.mount.instance, self._note, at)
 
 
 def is_copy(directory: "Directory", content: bytes) -> bool:

@@ -10,9 +10,10 @@ from pyfuse3 import RequestContext
 
 from csfs.backing.descriptor import read_file
 from csfs.backing.export import Export, export
-from csfs.backing.io import in_thread
 from csfs.backing.syscalls import renameat2
 from csfs.domain import document, lock, names, refusals
+from csfs.lifecycle import leftovers
+from csfs.lifecycle.held_lock import holding
 from csfs.lifecycle.project import Project
 from csfs.mount.nodes.content import ContentFile
 from csfs.mount.nodes.document import Document
@@ -72,7 +73,8 @@ async def _leave_copy(leaving: Document, target: "Directory", new: bytes, flags:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     found = await leaving.getattr()
     due = Export(directory, new, leaving.read(), found.st_mtime_ns, (found.st_uid, found.st_gid))
-    await in_thread(export, [due])
+    async with leftovers.noted(leaving.mount.instance, directory, target.inode.path()):
+        await holding(leaving.mount.instance, leaving.held, lambda confirm: export([due], confirm))
 
 
 async def _replace_document(

@@ -1,0 +1,79 @@
+"""The daemon is killed before and after each system call of each action, and mounted again."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.actions import ACTIONS, Action
+from tests.crash.conftest import Points
+from tests.crash.site import Site, temporary_site
+from tests.crash.zygote import Zygote
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("action", ACTIONS, ids=str)
+def test_killed_at_each_call(
+    zygote: Zygote, place: Path, points: Points, action: Action, after: bool
+) -> None:
+    """Every call in turn, until the action and its exports come to their end."""
+    number, killed = 0, True
+    while killed:
+        number += 1
+        with temporary_site(zygote, place, str(number)) as site:
+            killed = cut_short(site, action, number, after=after)
+    assert number > 1
+    points.add(action.name, number - 1)
+
+
+def cut_short(site: Site, action: Action, number: int, *, after: bool) -> bool:
+    """Kills the daemon at one call of the action, and looks at what the next one finds.
+
+    Whether it came to that: the action may have no call of this number.
+    """
+    site.mount()
+    action.prepare(site)
+    assert site.settle()
+    site.remember(data=not action.removes_data)
+    control = site.control
+    control.kill(number, after=after)
+    acknowledged = did(site, action)
+    killed = not (acknowledged and site.settle())
+    at = f"killed {'after' if after else 'before'} call {number}" if killed else "not killed"
+    if killed:
+        at += f": {control.call(number)}"
+    try:
+        assert acknowledged or killed, "the action failed"
+        if killed:
+            site.crash()
+            site.mount()
+        check_outcome(site, action, acknowledged=acknowledged)
+        if killed:
+            repeat(site, action)
+    except BaseException as error:
+        error.add_note(f"{action}, {at}")
+        raise
+    return killed
+
+
+def did(site: Site, action: Action) -> bool:
+    """Whether the action was acknowledged: it may be cut short, and then fails in whatever way."""
+    try:
+        action.act(site)
+    except OSError:
+        return False
+    return True
+
+
+def check_outcome(site: Site, action: Action, *, acknowledged: bool) -> None:
+    site.check()
+    states = site.states(*action.before, *action.after)
+    outcomes = [action.after] if acknowledged else [action.before, action.between, action.after]
+    assert any(outcome.items() <= states.items() for outcome in outcomes if outcome is not None), states
+    if acknowledged:
+        action.holds(site)
+
+
+def repeat(site: Site, action: Action) -> None:
+    """Whatever came of it: it can be done again, and then it is done."""
+    action.act(site)
+    check_outcome(site, action, acknowledged=True)
