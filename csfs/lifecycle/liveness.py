@@ -102,20 +102,24 @@ class Liveness:
                     Pulse.first(each, now) if before is None else before.seen(each, now, patience)
                 )
 
+    async def turn(self) -> None:
+        """One beat and one look; what fails is told. The first comes before a mount answers requests."""
+        problem = ""
+        try:
+            await self.beat()
+        except OSError as error:
+            problem = f"the heartbeat cannot be written: {error.strerror or error}"
+        try:
+            await self.look()
+        except OSError as error:
+            problem = problem or f"the sessions cannot be read: {error.strerror or error}"
+        self._note(problem)
+
     async def keep(self) -> None:
         """Beats and looks for ever: a background task of the mount."""
         while True:
-            problem = ""
-            try:
-                await self.beat()
-            except OSError as error:
-                problem = f"the heartbeat cannot be written: {error.strerror or error}"
-            try:
-                await self.look()
-            except OSError as error:
-                problem = problem or f"the sessions cannot be read: {error.strerror or error}"
-            self._note(problem)
             await trio.sleep(self._own.interval)
+            await self.turn()
 
     async def end(self) -> None:
         """The last beat of a mount that ends as it should: nobody is to take it for a crash."""

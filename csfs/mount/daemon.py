@@ -136,6 +136,7 @@ async def _run(
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
     left = leftovers.find(instance)
+    await instance.liveness.turn()
     mount = Mount(
         instance,
         options.backing,

@@ -289,8 +289,10 @@ def job(uid: str, status: str) -> dict[str, Any]:
 
 
 def files(top: Path) -> Iterator[Path]:
-    """All below a directory but directories."""
-    for directory, _, found in os.walk(top):
+    """All below a directory but directories, and but what csfs itself keeps there."""
+    for directory, below, found in os.walk(top):
+        if names.CONTROL in below:
+            below.remove(names.CONTROL)
         for name in found:
             yield Path(directory, name)
         for name in os.listdir(directory):
@@ -302,7 +304,7 @@ def files(top: Path) -> Iterator[Path]:
 def directories(top: Path) -> Iterator[Path]:
     """Those that are, or may become, projects: outside of any project."""
     for path in sorted(top.iterdir()):
-        if path.is_dir() and not path.is_symlink() and path.name != "lost+found":
+        if path.is_dir() and not path.is_symlink() and path.name not in ("lost+found", names.CONTROL):
             yield path
             if not (path / names.PROJECT_DOCUMENT).exists():
                 yield from directories(path)
