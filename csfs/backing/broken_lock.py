@@ -65,8 +65,7 @@ def break_lock(directory: Descriptor, expected: bytes, kept: str) -> None:
 
     Raises NotOurs if its content is not `expected`: it is back in its place then. OSError.
     """
-    if lockfile.content_of(directory) != expected:
-        raise lockfile.NotOurs
+    lockfile.confirm(directory, expected)
     if directory.exists(kept.encode()):
         raise FileExistsError(17, kept)
     os.rename(_NAME, kept, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)

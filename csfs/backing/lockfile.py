@@ -81,11 +81,21 @@ def replace(directory: Descriptor, expected: bytes, content: bytes, *, owner: tu
 
     Raises NotOurs if its content is not `expected`; OSError if the backing filesystem fails.
     """
-    if content_of(directory) != expected:
-        raise NotOurs
     with temporary.holding(directory, content, mode=_MODE, owner=owner) as name:
+        # As the last thing before the rename: to write and sync may take long, and a daemon may be stopped.
+        confirm(directory, expected)
         os.rename(name, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
     directory.sync()
+
+
+def confirm(directory: Descriptor, expected: bytes) -> None:
+    """Passes if the lock has this content. Raises NotOurs if it has not, OSError.
+
+    The directory is listed first, so that it is not an earlier version that a network filesystem shows.
+    """
+    directory.revalidate()
+    if content_of(directory) != expected:
+        raise NotOurs
 
 
 def release(directory: Descriptor, expected: bytes) -> None:

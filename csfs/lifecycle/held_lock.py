@@ -40,10 +40,7 @@ async def holding(instance: Instance, project: Project, work: Callable[[Callable
     expected = project.held.lock_content
 
     def confirm() -> None:
-        if instance.network:
-            project.directory.revalidate()
-        if lockfile.content_of(project.directory) != expected:
-            raise lockfile.NotOurs
+        lockfile.confirm(project.directory, expected)
 
     return await _or_lost(instance, project, lambda: work(confirm))
 

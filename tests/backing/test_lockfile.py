@@ -317,3 +317,23 @@ def test_the_holder_is_alone(place: Path) -> None:
 def test_readers_see_the_old_lock_or_the_new_one(place: Path) -> None:
     put(place, race.content_of(1))
     assert race.run(race.read, os.fspath(place)) == [[]] * race.RACERS
+
+
+def test_a_lock_that_another_takes_while_ours_is_written_is_not_replaced(
+    here: Descriptor, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon was stopped in the middle of it, for so long that the project was rescued."""
+    lockfile.take(here, b"ours", owner=OWNER)
+    fsync = os.fsync
+
+    def slow(fd: int) -> None:
+        (place / "cs.lock").unlink()
+        (place / "cs.lock").write_bytes(b"theirs")
+        fsync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", slow)
+        with pytest.raises(lockfile.NotOurs):
+            lockfile.replace(here, b"ours", b"newer", owner=OWNER)
+    assert (place / "cs.lock").read_bytes() == b"theirs"
+    assert os.listdir(place) == ["cs.lock"]
