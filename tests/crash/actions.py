@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from csfs.backing.descriptor import Descriptor
+from csfs.domain import lock
 from tests.crash.site import Site
 
 Step = Callable[[Site], None]
@@ -103,6 +105,40 @@ def copy_lock(site: Site) -> None:
     target = site / "CS-x/cs.lock"
     if not target.exists():
         touch(target, (site / "CS-o/cs.lock").read_bytes())
+
+
+# -- rescue ---------------------------------------------------------------------------------------------
+
+LOCK_OF_ANOTHER = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def held_by_another(site: Site) -> None:
+    """A project of an instance that is gone."""
+    directory = Descriptor.root(os.fspath(site.small("CS-x")))
+    held = lock.Lock(
+        lock_id=LOCK_OF_ANOTHER,
+        instance_uuid="7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        instance_name="gone",
+        project_uuid="a",
+        project_uid="P1",
+        state="attached",
+        epoch=1,
+        inode=directory.inode,
+        born=directory.born(),
+        path="CS-x",
+        host="gone",
+        since="2026-05-15T10:00:00.000Z",
+    )
+    (site.backing / "CS-x/cs.lock").write_bytes(held.encode())
+
+
+def rescue(site: Site) -> None:
+    os.setxattr(site / "CS-x", "user.csfs.rescue", LOCK_OF_ANOTHER.encode())
+
+
+def the_broken_lock_is_kept(site: Site) -> None:
+    [kept] = (site.backing / "CS-x").glob("cs.lock.rescued-*")
+    assert lock.parse(kept.read_bytes()).lock_id == LOCK_OF_ANOTHER
 
 
 # -- archive and its end -------------------------------------------------------------------------------
@@ -291,6 +327,14 @@ def look(site: Site) -> None:
 
 
 ACTIONS = (
+    Action(
+        "rescue",
+        held_by_another,
+        unless("detached", "CS-x", rescue),
+        {"CS-x": "foreign"},
+        {"CS-x": "detached"},
+        the_broken_lock_is_kept,
+    ),
     Action("create", empty, claim, {"CS-x": "plain"}, {"CS-x": "attached"}),
     Action("attach", a_detached_project, claim, {"CS-x": "detached"}, {"CS-x": "attached"}),
     Action(

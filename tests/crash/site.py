@@ -211,6 +211,7 @@ class Site:
         records = self.records()
         with self.view() as view:
             assert view.intents() == []
+            own = view.instance().uuid
         by_lock = {record.lock_content: record for record in records.values() if record.state != "detached"}
         assert len({record.inode for record in by_lock.values() if record.state == "attached"}) == len(
             [record for record in by_lock.values() if record.state == "attached"]
@@ -226,6 +227,9 @@ class Site:
                 assert state == ("detached" if (path / names.PROJECT_DOCUMENT).exists() else "plain"), (
                     relative
                 )
+                continue
+            if isinstance(found, lock.Lock) and found.instance_uuid != own:
+                assert state == "foreign", relative
                 continue
             assert content in by_lock, f"a lock without a record in {relative}"
             record = by_lock[content]
