@@ -37,6 +37,17 @@ class CannotMount(Exception):
     """The mount did not come about; the message says why and what to do."""
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a process has the instance in this directory mounted; takes no lock to find out."""
+    try:
+        found = os.stat(directory / "mounted")
+    except FileNotFoundError:
+        return False
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return any(words[1] == "FLOCK" and place in words for words in locks)
+
+
 @dataclass(frozen=True)
 class MountOptions:
     """What `csfs mount` was told, paths absolute."""
@@ -63,6 +74,7 @@ class Holder(msgspec.Struct):
 
     pid: int
     mountpoint: str
+    """Empty while the instance is not mounted but checked and repaired."""
     backing: str
 
 
@@ -99,6 +111,8 @@ def _held_by(fd: int, name: str) -> str:
         holder = msgspec.json.decode(os.pread(fd, 1 << 16, 0), type=Holder)
     except msgspec.DecodeError:
         return f"the instance {name} is being mounted by another process; try again"
+    if not holder.mountpoint:
+        return f"the instance {name} is being repaired by process {holder.pid}: wait until that has ended"
     return (
         f"the instance {name} is mounted at {holder.mountpoint} already (backing {holder.backing},"
         f" process {holder.pid}): use that, or end it first: csfs umount {holder.mountpoint}"
