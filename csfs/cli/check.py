@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,24 +114,19 @@ def _opened(directory: Path, backing: str, instance: str, *, repair: bool) -> It
     from csfs.mount.daemon import CannotMount, MountOptions, holding
     from csfs.store.store import Store, UnknownFormat
 
-    try:
-        if not repair:
-            store = Store.open_for_reading(directory / "store")
-            try:
-                yield store
-            finally:
-                store.close()
-            return
-        with holding(MountOptions(backing, "", instance, directory.parent)):
-            store = Store.open(directory / "store", instance)
-            try:
-                yield store
-            finally:
-                store.close()
-    except CannotMount as error:
-        raise CannotCheck(str(error)) from error
-    except (OSError, UnknownFormat) as error:
-        raise CannotCheck(f"{directory}: {error}") from error
+    with ExitStack() as stack:
+        try:
+            if repair:
+                stack.enter_context(holding(MountOptions(backing, "", instance, directory.parent)))
+                store = Store.open(directory / "store", instance)
+            else:
+                store = Store.open_for_reading(directory / "store")
+        except CannotMount as error:
+            raise CannotCheck(str(error)) from error
+        except (OSError, UnknownFormat) as error:
+            raise CannotCheck(f"{directory}: {error}") from error
+        stack.callback(store.close)
+        yield store
 
 
 def _run(
@@ -149,13 +144,17 @@ def _run(
     from csfs.lifecycle.check.repair import now_ns
     from csfs.mount.daemon import is_held
 
-    root = Descriptor.root(backing)
+    try:
+        root = Descriptor.root(backing)
+        now = now_ns(root) if repair else time.time_ns()
+    except OSError as error:
+        raise CannotCheck(f"{backing}: {error.strerror}") from error
     progress = _Progress()
     check = Check(
         store,
         root,
         mounted=not repair and is_held(directory),
-        now_ns=now_ns(root) if repair else time.time_ns(),
+        now_ns=now,
         skipped=devices(),
         progress=progress.step,
     )

@@ -30,7 +30,7 @@ async def mend(store: Store, backing: Descriptor, finding: Finding) -> str:
 
     A document's file that differs is kept beside as `NAME.before-repair-TIME` before the document of
     the store takes its place, so both versions are there afterwards. Cut short at any point, the
-    document counts as outstanding, and the next mount exports it.
+    document counts as outstanding and the next mount exports it, or the next check finds it.
     """
     if finding.kind in (Kind.TEMPORARY, Kind.ASIDE_LOCK):
         above, _, name = finding.path.rpartition(b"/")
@@ -82,9 +82,9 @@ async def _export_again(store: Store, record: records.Project, project: Descript
 async def _make_job_directory(store: Store, record: records.Project, project: Descriptor, uid: str) -> str:
     """Its document is exported unless its status holds it back, as a mount would."""
     path = documents.job_path(uid)
-    await store.write(lambda change: change.mark_unexported(record.number, path))
     directory = documents.directory_again(project, uid.encode())
     project.sync()
+    await store.write(lambda change: change.mark_unexported(record.number, path))
     if store.read(lambda view: documents.is_held_back(view, record.number, path)):
         return "its directory is made again, its data are not in it"
     await _export(store, record, directory, path)
