@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -248,14 +249,19 @@ class _Progress:
 def _print(result: Result) -> None:
     place = "/".join(filter(None, (result.directory, result.path))) or "."
     project = f" {result.project}" if result.project else ""
-    click.echo(f"{result.severity}: {result.kind}{project} {place}")
-    click.echo(f"  {result.meaning}")
+    click.echo(_line(f"{result.severity}: {result.kind}{project} {place}"))
+    click.echo(_line(f"  {result.meaning}"))
     if result.repaired:
-        click.echo(f"  repaired: {result.repaired}")
+        click.echo(_line(f"  repaired: {result.repaired}"))
     else:
         if result.not_repaired:
-            click.echo(f"  not repaired: {result.not_repaired}")
-        click.echo(f"  next: {result.advice}")
+            click.echo(_line(f"  not repaired: {result.not_repaired}"))
+        click.echo(_line(f"  next: {result.advice}"))
+
+
+def _line(text: str) -> str:
+    """The text with control characters escaped: file names may hold any, and locks of others too."""
+    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" else c for c in text)
 
 
 def _summary(counts: dict[str, Any]) -> str:

@@ -37,17 +37,6 @@ class CannotMount(Exception):
     """The mount did not come about; the message says why and what to do."""
 
 
-def is_held(directory: Path) -> bool:
-    """Whether a process has the instance in this directory mounted; takes no lock to find out."""
-    try:
-        found = os.stat(directory / "mounted")
-    except FileNotFoundError:
-        return False
-    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
-    return any(words[1] == "FLOCK" and place in words for words in locks)
-
-
 @dataclass(frozen=True)
 class MountOptions:
     """What `csfs mount` was told, paths absolute."""
@@ -104,6 +93,25 @@ def holding(options: MountOptions) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a process of this node has the instance in this directory; takes no lock to find out.
+
+    The kernel's list names the device of a lock as no stat(2) does on some filesystems; inode and
+    process tell.
+    """
+    try:
+        with open(directory / "mounted", "rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            holder = msgspec.json.decode(file.read(), type=Holder)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return False
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[4] == str(holder.pid) and words[5].endswith(f":{inode}"):
+            return True
+    return False
 
 
 def _held_by(fd: int, name: str) -> str:

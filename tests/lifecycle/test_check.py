@@ -307,10 +307,13 @@ async def test_lock_differs(world: World, lab: Lab, project: Project) -> None:
     found = lock.parse(expected)
     assert isinstance(found, lock.Lock)
     os.unlink(file)
-    file.write_bytes(msgspec.structs.replace(found, host="elsewhere").encode())
+    other = msgspec.structs.replace(found, host="elsewhere").encode()
+    file.write_bytes(other)
     assert only(check(lab)).kind is Kind.LOCK_DIFFERS
     assert len(await repair(lab)) == 1
     assert file.read_bytes() == expected
+    (kept,) = file.parent.glob(f"cs.lock{MENDED}*")
+    assert kept.read_bytes() == other
     assert check(lab) == []
     await detach(lab.instance, lab.project("CS-x"))
 

@@ -231,3 +231,11 @@ def test_a_repair_is_named_to_who_would_mount(sample: Path, make_lab: LabMaker) 
         assert check(lab).code == 0
         holder.stdin.close()
     lab.mount()
+
+
+def test_control_characters_in_names_are_escaped(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    (sample / "J3/\x1b[31m\nerror: lost").symlink_to("gone")
+    out = check(lab).out
+    assert "\\x1b[31m\\x0aerror: lost -> gone" in out
+    assert "\x1b" not in out

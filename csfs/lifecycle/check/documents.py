@@ -17,6 +17,7 @@ from csfs.store.store import Store, View
 _LOOKS = 5
 """At a document that is edited all the time; after that many it is left alone."""
 
+_MISSING = "the file is missing"
 _SHOWN = 10
 """Differences of an archived project that are named; the others are counted."""
 
@@ -85,7 +86,7 @@ def _compared(project: Descriptor, path: str, expected: bytes | None) -> str:
     try:
         found = read_file(directory, name, document.MAX_BYTES)
     except FileNotFoundError:
-        return "the file is missing"
+        return _MISSING
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise
@@ -94,11 +95,14 @@ def _compared(project: Descriptor, path: str, expected: bytes | None) -> str:
 
 
 def _differs(seen: Seen, path: str, difference: str, *, archived: bool) -> Finding:
-    advice = "restore the file: nothing is written to an archived project"
-    if not archived:
+    if archived:
+        advice = "restore the file: nothing is written to an archived project"
+    elif difference == _MISSING:
+        advice = "--repair writes the document of the store"
+    else:
         advice = (
             "to keep what is in the file, put it into the document on the mount;"
-            " --repair keeps the file as *.before-repair-TIME beside it and writes the document of the store"
+            " --repair writes the document of the store, and keeps the file as *.before-repair-TIME beside it"
         )
     return Finding(
         kind=Kind.DOCUMENT_DIFFERS,

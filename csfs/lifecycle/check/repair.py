@@ -28,8 +28,8 @@ class CannotMend(Exception):
 async def mend(store: Store, backing: Descriptor, finding: Finding) -> str:
     """Does what the finding announces, and says what was done. Raises CannotMend, OSError.
 
-    A document's file that differs is kept beside as `NAME.before-repair-TIME` before the document of
-    the store takes its place, so both versions are there afterwards. Cut short at any point, the
+    A file that differs is kept beside as `NAME.before-repair-TIME` before that of the store takes its
+    place, so both versions are there afterwards. Cut short at any point, the
     document counts as outstanding and the next mount exports it, or the next check finds it.
     """
     if finding.kind in (Kind.TEMPORARY, Kind.ASIDE_LOCK):
@@ -61,11 +61,12 @@ def _relock(record: records.Project, project: Descriptor) -> str:
     found = lockfile.content_of(project)
     if found is None:
         raise CannotMend("the lock is gone")
+    kept = _keep(project, names.LOCK.encode())
     try:
         lockfile.replace(project, found, record.lock_content, owner=owner_of(project))
     except lockfile.NotOurs as error:
         raise CannotMend("the lock has just been replaced") from error
-    return "the lock of the record is in place"
+    return f"the lock of the record is in place; what was there is {shown(kept or b'gone')}"
 
 
 async def _export_again(store: Store, record: records.Project, project: Descriptor, path: str) -> str:
