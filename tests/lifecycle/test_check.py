@@ -1,5 +1,6 @@
 """Check: it finds what is wrong and nothing else, writes nothing, and a repair loses nothing."""
 
+import errno
 import os
 import shutil
 import stat
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from csfs.domain import lock, names
 from csfs.lifecycle import documents, intents
 from csfs.lifecycle.archive import archive
+from csfs.lifecycle.check import repair as repairing
+from csfs.lifecycle.check import walk
 from csfs.lifecycle.check.check import Check
 from csfs.lifecycle.check.findings import Finding, Kind, Severity
 from csfs.lifecycle.check.leftovers import DAY_NS
@@ -401,6 +404,29 @@ async def test_a_second_repair_keeps_what_the_first_has_kept(lab: Lab, project: 
     assert kept == {b"0", b"1", b"2"}
 
 
+async def test_a_repair_that_fails_half_way(
+    lab: Lab, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that differed is kept already, and the document counts as outstanding."""
+    file = lab.backing / "CS-x/project.json"
+    file.write_bytes(b"edited behind the back")
+    found = only(check(lab))
+
+    def export(due: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(repairing, "export", export)
+        await mend(lab.store, lab.instance.backing, found)
+    (kept,) = lab.backing.glob(f"CS-x/*{MENDED}*")
+    assert kept.read_bytes() == file.read_bytes() == b"edited behind the back"
+    assert only(check(lab)).kind is Kind.UNEXPORTED
+    await documents.export_all(lab.instance, project)
+    assert kept.read_bytes() == b"edited behind the back"
+    assert file.read_bytes() == lab.live(1, "project.json")
+    assert check(lab) == []
+
+
 async def test_a_repair_of_what_is_not_ours_any_more(lab: Lab, other: Lab, project: Project) -> None:
     (lab.backing / "CS-x/project.json").write_bytes(b"{}")
     found = only(check(lab))
@@ -615,8 +641,6 @@ async def test_a_directory_that_cannot_be_read(
     lab: Lab, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is checked all the same."""
-    from csfs.lifecycle.check import walk
-
     (lab.backing / "CS-x/J1/closed").mkdir()
     (lab.backing / "CS-x/J2/dangling").symlink_to("gone")
     closed = (lab.backing / "CS-x/J1/closed").stat().st_ino

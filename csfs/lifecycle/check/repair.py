@@ -28,9 +28,9 @@ class CannotMend(Exception):
 async def mend(store: Store, backing: Descriptor, finding: Finding) -> str:
     """Does what the finding announces, and says what was done. Raises CannotMend, OSError.
 
-    A file that differs is kept beside as `NAME.before-repair-TIME` before that of the store takes its
-    place, so both versions are there afterwards. Cut short at any point, the
-    document counts as outstanding and the next mount exports it, or the next check finds it.
+    A file that differs is kept beside as `NAME.before-repair-TIME` before anything else is done, so both
+    versions are there afterwards. Cut short at any point, the next check finds it again, or the
+    document counts as outstanding and the next mount exports it.
     """
     if finding.kind in (Kind.TEMPORARY, Kind.ASIDE_LOCK):
         above, _, name = finding.path.rpartition(b"/")
@@ -72,8 +72,8 @@ def _relock(record: records.Project, project: Descriptor) -> str:
 async def _export_again(store: Store, record: records.Project, project: Descriptor, path: str) -> str:
     parent, _, name = path.encode().rpartition(b"/")
     directory = project.descend(parent)
-    await store.write(lambda change: change.mark_unexported(record.number, path))
     kept = _keep(directory, name)
+    await store.write(lambda change: change.mark_unexported(record.number, path))
     await _export(store, record, directory, path)
     if kept is None:
         return "written anew"
