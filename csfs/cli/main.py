@@ -8,6 +8,7 @@ from csfs import __version__
 
 _COMMANDS = {
     "attach": "attach a project, and show how far it is",
+    "check": "hold an instance's store against its backing directory",
     "create": "create a project: a directory named after its title",
     "demo": "show what csfs does, on a temporary directory",
     "job": "show or change the status of a job",

@@ -45,7 +45,7 @@ class Verdict:
     """What a directory is now, for one instance.
 
     `owner` says who holds it when that is another instance; `reason` explains what is unusual;
-    `rebind` asks the owner to write its lock anew, for the directory was restored in place.
+    `rebind` asks the owner to write its lock anew, for the directory was restored in place, or moved.
     """
 
     state: State
@@ -105,7 +105,9 @@ def judge(
         return Verdict(State.FOREIGN, lock.owner)
     if claim is not None and same_claim and held:
         if here:
-            return Verdict(State(claim.state))
+            moved = claim.state == "attached" and claim.path != path
+            reason = "its directory was moved on the backing directory" if moved else ""
+            return Verdict(State(claim.state), rebind=moved, reason=reason)
         if claim.state == "attached" and claim.path == path:
             return Verdict(State.ATTACHED, rebind=True, reason="the directory was restored in place")
         return Verdict(free, reason="the project of its cs.lock lies in another directory now", inert=True)

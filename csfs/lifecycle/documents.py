@@ -263,14 +263,17 @@ def _write(project: Descriptor, due: list[_Due], confirm: Callable[[], None]) ->
             directory = project.descend(parent)
         except FileNotFoundError:
             confirm()
-            directory = _directory_again(project, parent)
+            directory = directory_again(project, parent)
         owner = owner_of(directory)
         exports.append(Export(directory, name, each.content, each.head.mtime_ns, owner))
     export(exports, confirm)
 
 
-def _directory_again(project: Descriptor, name: bytes) -> Descriptor:
-    """Makes the directory of a job anew: it was removed behind our back, but its document is ours."""
+def directory_again(project: Descriptor, name: bytes) -> Descriptor:
+    """Makes the directory of a job anew: it was removed behind our back, but its document is ours.
+
+    Raises OSError, FileExistsError if something lies there.
+    """
     around = os.fstat(project.fd)
     os.mkdir(name, stat.S_IMODE(around.st_mode), dir_fd=project.fd)
     directory = project.child(name)

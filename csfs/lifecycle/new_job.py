@@ -14,8 +14,16 @@ from csfs.store.store import Change
 
 
 async def new_job(instance: Instance, project: Project, uid: str) -> None:
-    """Makes the directory `uid` a job in status building, in the first workspace. Raises OSError."""
+    """Makes the directory `uid` a job in status building, in the first workspace. Raises OSError.
+
+    A job whose directory was removed on the backing directory is the same job in its new one.
+    """
     record = project.held
+    path = job_path(uid)
+    if uid in project.jobs and documents.head(instance, project, path) is not None:
+        await instance.store.write(lambda change: change.mark_unexported(record.number, path))
+        await documents.export_one(instance, project, path)
+        return
     content = document.new_job(
         uid=uid,
         number=int(uid[1:]),

@@ -1,9 +1,10 @@
-"""Rebind: an attached project whose directory was restored in place gets its lock back."""
+"""Rebind: an attached project whose directory was restored in place, or moved, gets its lock back."""
 
 import msgspec
 
 from csfs.backing.io import in_thread
 from csfs.domain import lock
+from csfs.lifecycle import documents
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
@@ -11,7 +12,7 @@ from csfs.store.store import Change
 
 
 async def rebind(instance: Instance, project: Project) -> None:
-    """Binds our lock to the directory that now lies at the recorded path.
+    """Binds our lock to the directory in which the project lies now, and the record to its path.
 
     The lock that was restored may be an older version of ours; it is replaced by the current one.
     Raises Refusal EROFS if another was quicker, OSError.
@@ -23,6 +24,7 @@ async def rebind(instance: Instance, project: Project) -> None:
 
     def commit(change: Change) -> None:
         change.put_project(after)
+        documents.identify(instance, change, after)
         for path in change.paths(record.number):
             change.mark_unexported(record.number, path)
 

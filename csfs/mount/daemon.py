@@ -9,6 +9,7 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pyfuse3
@@ -42,6 +43,7 @@ class Holder(msgspec.Struct):
 
     pid: int
     mountpoint: str
+    """Empty while the instance is not mounted but checked and repaired."""
     backing: str
 
 
@@ -73,11 +75,32 @@ def holding(options: MountOptions) -> Iterator[None]:
         os.close(fd)
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a process of this node has the instance in this directory; takes no lock to find out.
+
+    The kernel's list names the device of a lock as no stat(2) does on some filesystems; inode and
+    process tell.
+    """
+    try:
+        with open(directory / "mounted", "rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            holder = msgspec.json.decode(file.read(), type=Holder)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return False
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[4] == str(holder.pid) and words[5].endswith(f":{inode}"):
+            return True
+    return False
+
+
 def _held_by(fd: int, name: str) -> str:
     try:
         holder = msgspec.json.decode(os.pread(fd, 1 << 16, 0), type=Holder)
     except msgspec.DecodeError:
         return f"the instance {name} is being mounted by another process; try again"
+    if not holder.mountpoint:
+        return f"the instance {name} is being repaired by process {holder.pid}: wait until that has ended"
     return (
         f"the instance {name} is mounted at {holder.mountpoint} already (backing {holder.backing},"
         f" process {holder.pid}): use that, or end it first: csfs umount {holder.mountpoint}"

@@ -1,5 +1,6 @@
 """The LMDB environment of an instance: opening it, reading it, and the transactions that write it."""
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -50,6 +51,10 @@ def _number_key(number: int) -> bytes:
 
 def _document_key(number: int, path: str) -> bytes:
     return _number_key(number) + path.encode()
+
+
+def _manifest_key(number: int, index: int) -> bytes:
+    return _number_key(number) + index.to_bytes(8, "big")
 
 
 class View:
@@ -107,6 +112,10 @@ class View:
     def manifest(self, number: int) -> Iterator[Page]:
         for _, content in self._range("manifest", number):
             yield _page.decode(content)
+
+    def manifest_page(self, number: int, index: int) -> Page | None:
+        content = self._txn.get(_manifest_key(number, index), db=self._db["manifest"])
+        return None if content is None else _page.decode(content)
 
     def intents(self) -> list[records.Intent]:
         with self._txn.cursor(db=self._db["intents"]) as cursor:
@@ -172,8 +181,7 @@ class Change(View):
         self._txn.delete(_document_key(number, uid), db=self._db["jobs"])
 
     def put_manifest_page(self, number: int, index: int, page: Page) -> None:
-        key = _number_key(number) + index.to_bytes(8, "big")
-        self._txn.put(key, _encode(page), db=self._db["manifest"])
+        self._txn.put(_manifest_key(number, index), _encode(page), db=self._db["manifest"])
 
     def drop_manifest(self, number: int) -> None:
         self._drop_range("manifest", number)
@@ -213,6 +221,17 @@ class Change(View):
                 cursor.delete()
 
 
+def _check_format(instance: records.Instance) -> None:
+    if instance.format != records.FORMAT:
+        raise UnknownFormat(
+            f"the store has format {instance.format}, this version of csfs reads {records.FORMAT}"
+        )
+
+
+def _not_readable(error: lmdb.Error) -> OSError:
+    return OSError(error.code if error.code > 0 else errno.EIO, f"the store: {error}")
+
+
 class Store:
     """An open instance store. One process at a time writes it; see `lifecycle.instance`.
 
@@ -223,8 +242,9 @@ class Store:
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self._environment = environment
-        self._db = {name: environment.open_db(name.encode()) for name in _DATABASES}
-        self._writer = Writer(environment, lambda txn: Change(txn, self._db))
+        only_read = environment.flags()["readonly"]
+        self._db = {name: environment.open_db(name.encode(), create=not only_read) for name in _DATABASES}
+        self._writer = None if only_read else Writer(environment, lambda txn: Change(txn, self._db))
 
     @classmethod
     def open(cls, directory: Path, name: str) -> Self:
@@ -247,6 +267,38 @@ class Store:
             raise as_oserror(error, os.fspath(directory)) from error
         return store
 
+    @classmethod
+    def open_for_reading(cls, directory: Path) -> Self:
+        """Opens the store in `directory` as it is, beside the process that writes it.
+
+        Nothing in it is changed: what LMDB notes of its readers lies in a file of its own, and keeps no
+        writer waiting. `write` is refused. Raises FileNotFoundError if there is none, UnknownFormat for
+        a store of another version, OSError if it cannot be read.
+        """
+        try:
+            environment = lmdb.open(
+                os.fspath(directory),
+                map_size=MAP_SIZE,
+                max_dbs=len(_DATABASES),
+                readonly=True,
+                create=False,
+            )
+        except lmdb.Error as error:
+            raise _not_readable(error) from error
+        try:
+            store = cls(environment)
+            _check_format(store.read(View.instance))
+        except lmdb.NotFoundError as error:
+            environment.close()
+            raise UnknownFormat("the store holds no instance") from error
+        except lmdb.Error as error:
+            environment.close()
+            raise _not_readable(error) from error
+        except BaseException:
+            environment.close()
+            raise
+        return store
+
     def _initialise(self, name: str) -> None:
         with self._environment.begin(write=True) as txn:
             change = Change(txn, self._db)
@@ -260,11 +312,7 @@ class Store:
                     )
                 )
                 return
-            found = change.instance().format
-            if found != records.FORMAT:
-                raise UnknownFormat(
-                    f"the store has format {found}, this version of csfs reads {records.FORMAT}"
-                )
+            _check_format(change.instance())
 
     def read(self, look: Callable[[View], T]) -> T:
         """What `look` finds in one consistent state of the store. Keep nothing lazy of it."""
@@ -275,8 +323,11 @@ class Store:
         """Runs `work` in a write transaction and returns once that is on disk.
 
         `work` runs in the writer's thread. If it raises, or the commit fails, nothing is kept and
-        the error is raised here: OSError with the errno for what LMDB could not do.
+        the error is raised here: OSError with the errno for what LMDB could not do, EROFS for a store
+        that was opened for reading.
         """
+        if self._writer is None:
+            raise OSError(errno.EROFS, "the store is open for reading only")
         return await self._writer.submit(work)
 
     def size(self) -> int:
@@ -284,5 +335,6 @@ class Store:
         return os.stat(os.path.join(self._environment.path(), "data.mdb")).st_blocks * 512
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._environment.close()

@@ -81,7 +81,8 @@ CASES: list[Case] = [
     ("a new directory at the path of a lost one", None, replace(CLAIM, inode=ELSEWHERE), State.DETACHED, {}),
     # Our lock, bound to this directory.
     ("attached", LOCK, CLAIM, State.ATTACHED, {}),
-    ("attached and moved behind our back", LOCK, replace(CLAIM, path=OTHER_PATH), State.ATTACHED, {}),
+    ("attached and moved behind our back", LOCK, replace(CLAIM, path=OTHER_PATH), State.ATTACHED,
+     {"rebind": True, "reason": "was moved"}),
     ("archived", of(LOCK, state="archived"), ARCHIVED, State.ARCHIVED, {}),
     ("the record rules, not the word in the lock", LOCK, ARCHIVED, State.ARCHIVED, {}),
     ("ours, but the store does not know it", LOCK, None, State.FOREIGN,

@@ -109,3 +109,19 @@ async def test_one_that_was_replaced_meanwhile_is_left_alone(world: World, lab: 
         await rebind(lab.instance, project)
     assert (caught.value.errno, caught.value.rule) == (errno.EROFS, Rule.LOST)
     assert (world.backing / "CS-x/cs.lock").read_bytes() == b"theirs"
+
+
+async def test_an_attached_project_that_was_moved_on_the_backing_directory(world: World, lab: Lab) -> None:
+    world.small()
+    await lab.attach("CS-x")
+    (world.backing / "elsewhere").mkdir()
+    os.rename(world.backing / "CS-x", world.backing / "elsewhere/CS-y")
+    project = lab.project("elsewhere/CS-y")
+    assert (project.state, project.verdict.rebind) == (State.ATTACHED, True)
+    await rebind(lab.instance, project)
+    assert lab.record(1).path == b"elsewhere/CS-y"
+    await documents.export_all(lab.instance, project)
+    lab.check_consistent()
+    document = json.loads((world.backing / "elsewhere/CS-y/project.json").read_bytes())
+    assert document["project_dir"].endswith("/elsewhere/CS-y")
+    assert not project.verdict.rebind

@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from csfs.cli.sample.project import build
 from tests.mount.conftest import LabMaker
-from tests.mount.lab import Lab
+from tests.mount.lab import Lab, wait_for
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -195,3 +196,14 @@ def test_attach_command(sample: Path, lab: Lab) -> None:
     build(lab.backing / "CS-b")
     (lab.backing / "CS-b/project.json").write_text("{")
     lab.csfs("attach", lab / "CS-b").refused("Invalid argument", "csfs why")
+
+
+def test_a_job_whose_directory_was_removed_below_is_the_same_in_a_new_one(sample: Path, lab: Lab) -> None:
+    lab.run("touch CS-a/cs.lock").ok()
+    document = (lab / "CS-a/J3/job.json").read_bytes()
+    shutil.rmtree(sample / "J3")
+    wait_for(lambda: not (lab / "CS-a/J3").exists(), "the removal is seen")
+    lab.run("mkdir CS-a/J3").ok()
+    assert (lab / "CS-a/J3/job.json").read_bytes() == document
+    assert (sample / "J3/job.json").read_bytes() == document
+    assert lab.attribute("CS-a/J3", "status") == "completed"

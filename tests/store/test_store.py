@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import msgspec
 import pytest
 import trio
@@ -508,3 +509,96 @@ def test_size_grows_with_what_is_stored(store: Store) -> None:
     before = store.size()
     trio.run(store.write, put("J1/job.json", bytes(1_000_000)))
     assert store.size() >= before + 1_000_000
+
+
+# Opening for reading.
+
+
+def test_for_reading_it_is_as_it_is(store: Store, directory: Path) -> None:
+    before = store.read(View.instance)
+    store.close()
+    content = (directory / "data.mdb").read_bytes()
+    reading = Store.open_for_reading(directory)
+    try:
+        assert reading.read(View.instance) == before
+        assert reading.read(View.projects) == []
+        assert reading.size() > 0
+    finally:
+        reading.close()
+    assert (directory / "data.mdb").read_bytes() == content
+
+
+async def test_for_reading_a_write_is_refused(store: Store, directory: Path) -> None:
+    store.close()
+    reading = Store.open_for_reading(directory)
+    try:
+        with pytest.raises(OSError, match="reading only") as caught:
+            await reading.write(lambda change: change.take_number())
+        assert caught.value.errno == errno.EROFS
+    finally:
+        reading.close()
+
+
+READER = """
+import sys
+from pathlib import Path
+from csfs.store.store import Store, View
+store = Store.open_for_reading(Path(sys.argv[1]))
+for line in sys.stdin:
+    print(len(store.read(View.projects)), flush=True)
+"""
+
+
+async def test_for_reading_beside_the_writer(store: Store, directory: Path) -> None:
+    """Each read sees what was written last, and no write waits for the reader."""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    try:
+        for number in range(1, 20):
+            await store.write(lambda change, number=number: change.put_project(project(number)))
+            reader.stdin.write("\n")
+            reader.stdin.flush()
+            assert int(reader.stdout.readline()) == number
+    finally:
+        reader.kill()
+        reader.communicate()
+
+
+def test_for_reading_there_has_to_be_one(directory: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Store.open_for_reading(directory)
+    assert not directory.exists()
+    directory.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError):
+        Store.open_for_reading(directory)
+    (directory / "data.mdb").write_bytes(b"no store" * 1000)
+    with pytest.raises(OSError, match="the store"):
+        Store.open_for_reading(directory)
+
+
+async def test_for_reading_the_format_is_checked(store: Store, directory: Path) -> None:
+    later = msgspec.structs.replace(store.read(View.instance), format=records.FORMAT + 1)
+    await store.write(lambda change: change.put_instance(later))
+    store.close()
+    with pytest.raises(UnknownFormat):
+        Store.open_for_reading(directory)
+
+
+def test_for_reading_it_may_be_empty(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    lmdb.open(str(directory), max_dbs=8).close()
+    with pytest.raises(UnknownFormat, match="no instance"):
+        Store.open_for_reading(directory)
+
+
+async def test_a_page_of_a_manifest(store: Store) -> None:
+    await store.write(lambda change: fill(change, 1))
+    assert store.read(lambda view: view.manifest_page(1, 255)) == page(255)
+    assert store.read(lambda view: view.manifest_page(1, 2)) is None
+    assert store.read(lambda view: view.manifest_page(2, 0)) is None

@@ -198,13 +198,15 @@ class ProjectDirectory(Directory):
         entry = await super().mkdir(name, mode, context)
         uid, project = os.fsdecode(name), self.own
         if project.state is State.ATTACHED and names.is_job(uid):
+            known = uid in project.jobs
             try:
                 await new_job(self.mount.instance, project, uid)
             except OSError:
                 await self.remove(name, os.rmdir)
                 self.mount.tree.forget(entry.st_ino, 1)
                 raise
-            project.new_jobs[uid] = processes.process_of(context.pid)
+            if not known:
+                project.new_jobs[uid] = processes.process_of(context.pid)
         return entry
 
     async def received(self, name: bytes) -> None:

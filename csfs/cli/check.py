@@ -1,0 +1,276 @@
+"""`csfs check`: an instance's store held against its backing directory, and repaired if asked."""
+
+import os
+import sys
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+import trio
+
+from csfs.cli.mount import default_state
+from csfs.cli.mounts import devices, is_below, mount_of
+from csfs.domain import names
+
+if TYPE_CHECKING:
+    from csfs.backing.descriptor import Descriptor
+    from csfs.lifecycle.check.findings import Finding
+    from csfs.store.store import Store
+
+_FOUND = 1
+_PROGRESS_SECONDS = 0.2
+
+
+class CannotCheck(click.ClickException):
+    """Nothing could be checked; the message says why and what to do."""
+
+    exit_code = 2
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """A finding as JSON shows it, and what a repair did about it."""
+
+    kind: str
+    severity: str
+    project: str
+    directory: str
+    path: str
+    meaning: str
+    advice: str
+    repaired: str = ""
+    not_repaired: str = ""
+    """Why a repair was tried and failed."""
+
+
+@click.command("check")
+@click.argument("backing", type=click.Path(exists=True, file_okay=False, resolve_path=True))
+@click.argument("projects", nargs=-1, metavar="[PROJECT]...")
+@click.option("--instance", required=True, metavar="NAME", help="Whose store is checked.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; the instance must be unmounted.")
+@click.option("--json", "as_json", is_flag=True, help="Findings and counts as JSON.")
+def command(
+    backing: str,
+    projects: tuple[str, ...],
+    instance: str,
+    state: Path | None,
+    repair: bool,
+    as_json: bool,
+) -> None:
+    """Hold the store of an instance against the BACKING directory.
+
+    Of every PROJECT (its number, or its path below BACKING), or of all. Without --repair nothing is
+    written, and the instance may be mounted. Nothing that a repair does loses anything: a file that
+    differs from its document is kept beside it as NAME.before-repair-TIME.
+
+    \b
+    Exit status:
+      0  nothing was found, or notes only, or all was repaired
+      1  errors or warnings were found
+      2  it could not be checked
+
+    \b
+    Examples:
+      csfs check /data/projects --instance lab1
+      csfs check /data/projects --instance lab1 P7 group/CS-x
+      csfs check --repair /data/projects --instance lab1
+    """
+    directory = (state or default_state()).absolute() / instance
+    _refuse_covered(backing)
+    if not (directory / "store" / "data.mdb").exists():
+        raise CannotCheck(
+            f"there is no instance {instance} in {directory.parent}: give its name, and --state if need be"
+        )
+    with _opened(directory, backing, instance, repair=repair) as store:
+        results, counts = _run(store, backing, directory, projects, repair=repair, show=not as_json)
+    if as_json:
+        report = {"findings": results, **counts}
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    else:
+        click.echo(_summary(counts))
+    if counts["errors"] or counts["warnings"]:
+        sys.exit(_FOUND)
+
+
+def _refuse_covered(backing: str) -> None:
+    try:
+        mount = mount_of(backing)
+    except click.ClickException:
+        return
+    raise CannotCheck(
+        f"{backing} lies in the csfs mount at {mount.mountpoint}: give the backing directory;"
+        f" if that is covered by the mount, end it first: csfs umount {mount.mountpoint}"
+    )
+
+
+@contextmanager
+def _opened(directory: Path, backing: str, instance: str, *, repair: bool) -> Iterator["Store"]:
+    """The store: for reading, beside a mount; for a repair, held as a mount holds it."""
+    from csfs.mount.daemon import CannotMount, holding
+    from csfs.mount.options import MountOptions
+    from csfs.store.store import Store, UnknownFormat
+
+    with ExitStack() as stack:
+        try:
+            if repair:
+                stack.enter_context(holding(MountOptions(backing, "", instance, directory.parent)))
+                store = Store.open(directory / "store", instance)
+            else:
+                store = Store.open_for_reading(directory / "store")
+        except CannotMount as error:
+            raise CannotCheck(str(error)) from error
+        except (OSError, UnknownFormat) as error:
+            raise CannotCheck(f"{directory}: {error}") from error
+        stack.callback(store.close)
+        yield store
+
+
+def _run(
+    store: "Store",
+    backing: str,
+    directory: Path,
+    projects: tuple[str, ...],
+    *,
+    repair: bool,
+    show: bool,
+) -> tuple[list[Result], dict[str, int]]:
+    """Checks, repairs and prints. The findings, and how many there are of each severity."""
+    from csfs.backing.descriptor import Descriptor
+    from csfs.lifecycle.check.check import Check
+    from csfs.lifecycle.check.repair import now_ns
+    from csfs.mount.daemon import is_held
+
+    try:
+        root = Descriptor.root(backing)
+        now = now_ns(root) if repair else time.time_ns()
+    except OSError as error:
+        raise CannotCheck(f"{backing}: {error.strerror}") from error
+    progress = _Progress()
+    check = Check(
+        store,
+        root,
+        mounted=not repair and is_held(directory),
+        now_ns=now,
+        skipped=devices(),
+        progress=progress.step,
+    )
+    places = [_place(store, backing, project) for project in projects]
+    counts: Counter[str] = Counter()
+    results = []
+
+    def found() -> Iterator["Finding"]:
+        if not places:
+            yield from check.everything()
+        for place in dict.fromkeys(places):
+            yield from check.project(place)
+
+    async def work() -> None:
+        for finding in found():
+            result = await _settled(store, root, finding, repair=repair)
+            counts[f"{finding.severity}s" if not result.repaired else "repaired"] += 1
+            progress.clear()
+            if show:
+                _print(result)
+            else:
+                results.append(result)
+
+    trio.run(work)
+    progress.clear()
+    return results, {
+        "projects": check.projects,
+        "files": progress.files,
+        **{each: counts[each] for each in ("errors", "warnings", "notes", "repaired")},
+    }
+
+
+async def _settled(store: "Store", root: "Descriptor", finding: "Finding", *, repair: bool) -> Result:
+    from csfs.lifecycle.check.findings import shown
+    from csfs.lifecycle.check.repair import CannotMend, mend
+
+    result = Result(
+        kind=finding.kind.value,
+        severity=finding.severity.value,
+        project=finding.project,
+        directory=shown(finding.directory),
+        path=shown(finding.path),
+        meaning=finding.meaning,
+        advice=finding.advice,
+    )
+    if repair and finding.mendable:
+        try:
+            result.repaired = await mend(store, root, finding)
+        except (CannotMend, OSError) as error:
+            result.not_repaired = str(error)
+    return result
+
+
+def _place(store: "Store", backing: str, project: str) -> bytes:
+    """The path of a project, relative to the backing directory. Raises CannotCheck if there is none."""
+    number = names.project_number(project)
+    if number is not None:
+        record = store.read(lambda view: view.project(number))
+        if record is not None:
+            return record.path
+    path = os.path.normpath(os.path.join(backing, project))
+    if not is_below(path, backing):
+        raise CannotCheck(f"{project} does not lie below {backing}")
+    place = os.fsencode(path[len(backing) :].strip("/"))
+    from csfs.store.store import View
+
+    if not os.path.lexists(path) and all(each.path != place for each in store.read(View.projects)):
+        raise CannotCheck(f"there is no project {project}: give its number (P7) or its path below {backing}")
+    return place
+
+
+class _Progress:
+    """A line on a terminal that tells how far it is; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self._shown = sys.stderr.isatty()
+        self._due = time.monotonic() + _PROGRESS_SECONDS
+
+    def step(self) -> None:
+        self.files += 1
+        if self._shown and self.files % 256 == 0 and time.monotonic() > self._due:
+            self._due = time.monotonic() + _PROGRESS_SECONDS
+            click.echo(f"\r\033[K{self.files} files", nl=False, err=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo("\r\033[K", nl=False, err=True)
+
+
+def _print(result: Result) -> None:
+    place = "/".join(filter(None, (result.directory, result.path))) or "."
+    project = f" {result.project}" if result.project else ""
+    click.echo(_line(f"{result.severity}: {result.kind}{project} {place}"))
+    click.echo(_line(f"  {result.meaning}"))
+    if result.repaired:
+        click.echo(_line(f"  repaired: {result.repaired}"))
+    else:
+        if result.not_repaired:
+            click.echo(_line(f"  not repaired: {result.not_repaired}"))
+        click.echo(_line(f"  next: {result.advice}"))
+
+
+def _line(text: str) -> str:
+    """The text with control characters escaped: file names may hold any, and locks of others too."""
+    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" else c for c in text)
+
+
+def _summary(counts: dict[str, Any]) -> str:
+    def many(number: int, word: str) -> str:
+        return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+    told = [many(counts[f"{word}s"], word) for word in ("error", "warning", "note")]
+    repaired = f", {counts['repaired']} repaired" if counts["repaired"] else ""
+    return (
+        f"{many(counts['projects'], 'project')}, {many(counts['files'], 'file')}: {', '.join(told)}{repaired}"
+    )
