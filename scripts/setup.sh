@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Sourced by the scripts beside it, never run: gives this checkout a .venv with csfs in it.
 #
-# The caller sets `top` to the top of the checkout, then calls `set_up csfs` or `set_up test`.
+# The caller sets `top` to the top of the checkout, then calls `set_up csfs`, `set_up test` or `set_up bench`.
 # All it has to say goes to stderr: stdout belongs to the command that is run afterwards.
 
 venv=${top:?}/.venv
@@ -16,7 +16,7 @@ die() {
     exit 1
 }
 
-# A finished set-up leaves the stamp .venv/.built-csfs, and .built-test if it was for the tests. It says
+# A finished set-up leaves the stamp .venv/.built-csfs, and that of what it was for besides. It says
 # what was installed, by which Python and where: a .venv that was copied or that outlived a Python
 # upgrade is of no use.
 read_stamp() {
@@ -92,6 +92,10 @@ missing_packages() {
         command -v setfattr >/dev/null || echo attr
         command -v setfacl >/dev/null || echo acl
     fi
+    if [ "$1" = bench ]; then
+        command -v bindfs >/dev/null || echo bindfs
+        command -v mergerfs >/dev/null || echo mergerfs
+    fi
 }
 
 install_packages() {
@@ -128,11 +132,10 @@ build_venv() {
     fi
     rm -f "$venv"/.built-*
 
-    if [ "$1" = test ]; then
-        project='.[test]'
-    else
-        project=.
-    fi
+    case $1 in
+    csfs) project=. ;;
+    *) project=".[$1]" ;;
+    esac
     say "installing csfs and the Python packages it needs into .venv"
     built_from=$(source_sum)
     # "compat" is a plain path entry; setuptools' default is a finder that delays every start of csfs.
