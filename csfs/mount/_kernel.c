@@ -1,6 +1,6 @@
 /*
- * What the kernel's FUSE can do and pyfuse3 cannot ask for: passthrough, opens without FLUSH, lookups in
- * one directory side by side, and shared mappings of files that are not cached (documents).
+ * What the kernel's FUSE can do and pyfuse3 cannot ask for: passthrough, opens without FLUSH, listings that
+ * the kernel keeps, lookups in one directory side by side, and shared mappings of files that are not cached.
  *
  * pyfuse3 calls libfuse through the dynamic linker. This module is loaded before it, into the global
  * scope, and defines three of the functions that it calls; each does its own part and then reaches the
@@ -8,7 +8,8 @@
  * the originals do all the work.
  *
  * A handler says what it wants of an open in the upper half of the file handle that it returns:
- * bits 32 to 61 a backing id (0: none), bit 62 whether FLUSH is not needed. The kernel gets the lower half.
+ * bits 32 to 59 a backing id (0: none), bit 60 that a listing is to be kept, bit 61 that one that is kept is
+ * still good, bit 62 that FLUSH is not needed. The kernel gets the lower half.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -69,8 +70,11 @@ struct backing_map {
 enum { OPCODE_INIT = 26, REPLY_BYTES = 4096 };
 enum { INIT_EXT = 1u << 30, PARALLEL_DIROPS = 1u << 18 };
 enum { DIRECT_IO_ALLOW_MMAP2 = 1u << 4, PASSTHROUGH2 = 1u << 5 };
-enum { DIRECT_IO = 1 << 0, KEEP_CACHE = 1 << 1, NOFLUSH = 1 << 5, PASSTHROUGH = 1 << 7 };
+enum { DIRECT_IO = 1 << 0, KEEP_CACHE = 1 << 1, CACHE_DIR = 1 << 3, NOFLUSH = 1 << 5, PASSTHROUGH = 1 << 7 };
 #define WANTS_NO_FLUSH (1ULL << 62)
+#define LISTING_IS_GOOD (1ULL << 61)
+#define KEEPS_LISTING (1ULL << 60)
+#define BACKING_ID(handle) ((int32_t)(((handle) & (KEEPS_LISTING - 1)) >> 32))
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
@@ -139,9 +143,11 @@ void fuse_session_process_buf(struct fuse_session *session, const struct fuse_bu
 
 static struct open_out opened(const struct fuse_file_info *info) {
     struct open_out out = {.fh = (uint32_t)info->fh};
-    out.backing_id = (int32_t)((info->fh & ~WANTS_NO_FLUSH) >> 32);
+    out.backing_id = BACKING_ID(info->fh);
     out.open_flags = (out.backing_id ? PASSTHROUGH : 0) | (info->fh & WANTS_NO_FLUSH ? NOFLUSH : 0) |
-                     (info->direct_io ? DIRECT_IO : 0) | (info->keep_cache ? KEEP_CACHE : 0);
+                     (info->direct_io ? DIRECT_IO : 0) | (info->keep_cache ? KEEP_CACHE : 0) |
+                     (info->fh & KEEPS_LISTING ? CACHE_DIR : 0) |
+                     (info->fh & LISTING_IS_GOOD ? KEEP_CACHE : 0);
     return out;
 }
 

@@ -11,6 +11,17 @@ SECONDS = 1.0
 """How long the kernel may believe an entry and its attributes without asking again."""
 
 
+def _absent() -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = 0
+    entry.entry_timeout = SECONDS
+    return entry
+
+
+ABSENT = _absent()
+"""The answer to a lookup of a name under which there is nothing: that is believed as long."""
+
+
 def of_file(found: os.stat_result, inode: Inode) -> EntryAttributes:
     """The attributes of a file on the backing filesystem."""
     entry = EntryAttributes()

@@ -58,6 +58,8 @@ class DirectoryHandle:
     inode: Inode
     context: RequestContext
     names: list[bytes] | None = None
+    read_at: float = 0.0
+    """When, by `clock.seconds`."""
     swept: list[tuple[int, int]] = field(default_factory=list)
     """What the sweep guard counted at its opening."""
 

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 NO_FLUSH = 1 << 62
 """In a file handle that is returned to pyfuse3: the kernel need not tell of each close(2)."""
+_LISTING_IS_GOOD = 1 << 61
+_KEEPS_LISTING = 1 << 60
 _ID_SHIFT = 32
 
 
@@ -43,18 +45,25 @@ class Passthrough:
             self.off = self.off or "the C module was not built"
         else:
             _module.want_passthrough(wanted)
-        self.can_skip_flush = False
-        """Whether an open can tell the kernel that FLUSH is not needed."""
+        self._extends = False
         self._begun = False
         self._ids: dict[int, tuple[int, int]] = {}
         """Inode number -> backing id, opens that use it."""
 
+    @property
+    def extends(self) -> bool:
+        """Whether what an open answers may say more than libfuse knows of: see `handle`."""
+        if not self._begun:
+            self._begun = True
+            self._begin()
+        return self._extends
+
     def _begin(self) -> None:
         """To be called when requests are answered: only then it is known what the kernel agreed to."""
-        self.can_skip_flush = _module is not None and _module.in_use()
+        self._extends = _module is not None and _module.in_use()
         if _module is None or self.off:
             return
-        if not self.can_skip_flush:
+        if not self._extends:
             self.off = "pyfuse3 was loaded before csfs"
         elif not _module.negotiated():
             self.off = "this kernel does not offer it (Linux 6.9 does)"
@@ -64,9 +73,8 @@ class Passthrough:
 
         `cached`: the inode is open through the daemon; the kernel allows no mixture.
         """
-        if not self._begun:
-            self._begun = True
-            self._begin()
+        if not self.extends:
+            return 0
         known = self._ids.get(inode)
         if known is not None:
             self._ids[inode] = (known[0], known[1] + 1)
@@ -97,3 +105,8 @@ class Passthrough:
 def handle(number: int, *, backing_id: int = 0, flush: bool = True) -> int:
     """What a handler returns as its file handle, for the C module to take apart."""
     return number | backing_id << _ID_SHIFT | (0 if flush else NO_FLUSH)
+
+
+def directory_handle(number: int, *, listing_is_good: bool) -> int:
+    """The same for a directory: the kernel keeps its listing, and may use the one it has if that is good."""
+    return number | _KEEPS_LISTING | (_LISTING_IS_GOOD if listing_is_good else 0)

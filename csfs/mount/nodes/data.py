@@ -36,7 +36,7 @@ def open_data(
     backing_id = mount.passthrough.open(inode.id, fd, cached=bool(inode.open_fds))
     strict = writable and mount.strict and project is not None
     handle = DataHandle(inode, context, writable, fd, project=project, passthrough=bool(backing_id))
-    flush = writable or not mount.passthrough.can_skip_flush
+    flush = writable or not mount.passthrough.extends
     number = mount.handles.add_file(handle)
     fh = kernel.handle(number, backing_id=backing_id, flush=flush)
     return FileInfo(fh=fh, keep_cache=False, direct_io=strict)

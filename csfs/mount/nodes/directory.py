@@ -3,7 +3,9 @@
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
@@ -11,18 +13,27 @@ from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import names, refusals
 from csfs.domain.state import HELD, State
-from csfs.mount import attributes
+from csfs.lifecycle import clock
+from csfs.lifecycle.project import Project
+from csfs.mount import attributes, kernel
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes import renaming
-from csfs.mount.nodes.base import BackingNode, Node, create_file, give_to_caller
+from csfs.mount.nodes.base import BackingNode, Node, Standing, create_file, give_to_caller
 from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.lock import PendingLock, claim_directory
 from csfs.mount.tree import Inode
+
+if TYPE_CHECKING:
+    from csfs.mount.mount import Mount
 
 _TEMPORARY = names.TEMPORARY_PREFIX.encode()
 _LOCK = names.LOCK.encode()
 MEANINGFUL = frozenset({_LOCK, names.PROJECT_DOCUMENT.encode()})
 """Names whose coming and going make a directory a project, or end that: the kernel asks each time."""
+_APPEARING = frozenset(MEANINGFUL | {names.WORKSPACES_DOCUMENT.encode(), names.JOB_DOCUMENT.encode()})
+"""Names under which something may come to be that nobody has made through the mount."""
+_TICK_SECONDS = 2.0
+"""No filesystem's mtime is coarser."""
 _GUARDED = HELD | {State.FOREIGN}
 """States in which the project is looked after, so that nothing of it is swept away."""
 _CONTROL = names.CONTROL.encode()
@@ -32,7 +43,12 @@ _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_
 class Directory(BackingNode):
     """A directory; `project` is the one it lies in or is the root of."""
 
-    __slots__ = ()
+    __slots__ = ("_listed",)
+
+    def __init__(self, mount: "Mount", inode: Inode, standing: Standing, project: Project | None) -> None:
+        super().__init__(mount, inode, standing, project)
+        self._listed = 0.0
+        """When its last complete listing was begun, by `clock.seconds`."""
 
     # -- what the kinds of directory say of their own ---------------------------------------------
 
@@ -141,7 +157,12 @@ class Directory(BackingNode):
             return entry
         if name.startswith(_TEMPORARY):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        found = await self.mount.instance.io(self.descriptor.stat, name)
+        try:
+            found = await self.mount.instance.io(self.descriptor.stat, name)
+        except FileNotFoundError:
+            if name in _APPEARING:
+                raise
+            return attributes.ABSENT
         return self._entered(name, found)
 
     def _entered(self, name: bytes, found: os.stat_result) -> EntryAttributes:
@@ -167,7 +188,20 @@ class Directory(BackingNode):
     async def opendir(self, context: RequestContext) -> int:
         handle = DirectoryHandle(self.inode, context)
         handle.swept = self.mount.guard.opened(self.inode.number, self.sweep_roots(), context.pid)
-        return self.mount.handles.add_directory(handle)
+        number = self.mount.handles.add_directory(handle)
+        if not self.mount.passthrough.extends:
+            return number
+        return kernel.directory_handle(number, listing_is_good=self._listing_is_good())
+
+    def _listing_is_good(self) -> bool:
+        """Whether the listing that the kernel keeps may be used as long as the directory's mtime stays.
+
+        While the entries in it are known as well, that is: otherwise a new listing, which brings them, is
+        cheaper. A directory that has just changed may change again within one tick of its mtime.
+        """
+        if self._listed + attributes.SECONDS < clock.seconds() or self.mount.instance.network:
+            return False
+        return abs(time.time() - os.fstat(self.descriptor.fd).st_mtime) > _TICK_SECONDS
 
     async def names(self) -> list[bytes]:
         """What is listed: csfs's own moments left out, cs.lock last."""
@@ -182,6 +216,7 @@ class Directory(BackingNode):
 
     async def readdir(self, handle: DirectoryHandle, start: int, token: ReaddirToken) -> None:
         if handle.names is None or start == 0:
+            handle.read_at = clock.seconds()
             handle.names = await self.names()
         descriptor = self.descriptor
         io, see = self.mount.instance.io, self.mount.tree.see
@@ -201,6 +236,7 @@ class Directory(BackingNode):
                 self.mount.tree.discard(inode)
                 return
             inode.lookups += 1
+        self._listed = handle.read_at
 
     # -- making --------------------------------------------------------------------------------------
 
