@@ -69,6 +69,7 @@ class Instance:
 
     `changed` is called, in the event loop, after a project has taken another state: the mount drops
     what it derived from the old one. `writers` tells who has files of a project open for writing.
+    `threads`: whether calls to the backing filesystem run in threads; by its type if it is None.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Instance:
         mountpoint: str,
         *,
         takeover: float = session.TAKEOVER_SECONDS,
+        threads: bool | None = None,
     ) -> None:
         self.store = store
         self.backing = backing
@@ -95,7 +97,8 @@ class Instance:
         self.liveness = Liveness(backing, self.identity, self.since, self._next_project, takeover)
         self.exports_due = trio.Event()
         """Set when an action has left documents for the background to export."""
-        self.io = in_thread if self.network else inline
+        self.threads = self.network if threads is None else threads
+        self.io = in_thread if self.threads else inline
 
     def _next_project(self) -> int:
         return self.store.read(View.instance).next_project

@@ -30,6 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _DESCRIPTOR_SHARE = 4
 """Of all descriptors a process may have, one in this many is for directories; the rest is for handles."""
 
+_TASKS = 99
+"""Requests that are under way at the same time; each may wait for the backing filesystem in a thread."""
 _END_SECONDS = 5.0
 """How long a storage that does not answer may delay the end of a mount."""
 
@@ -150,7 +152,7 @@ async def _run(
     except OSError as error:
         raise CannotMount(f"{options.backing} cannot be mounted: {error.strerror}") from error
     _check_mountpoint(options.mountpoint)
-    instance = Instance(store, backing, options.mountpoint, takeover=own.takeover)
+    instance = Instance(store, backing, options.mountpoint, takeover=own.takeover, threads=own.threads)
     try:
         await storage.recognise(instance, accept=own.accept_storage)
         await intents.settle(instance)
@@ -168,6 +170,7 @@ async def _run(
         strict=own.strict,
     )
     event_loop.install()
+    trio.to_thread.current_default_thread_limiter().total_tokens = _TASKS
     try:
         pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options.backing, fuse))
     except RuntimeError as error:
@@ -183,7 +186,7 @@ async def _run(
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(_end_on_signal)
             try:
-                await pyfuse3.main(min_tasks=99, max_tasks=99)
+                await pyfuse3.main(min_tasks=_TASKS, max_tasks=_TASKS)
             except* ConnectionAbortedError:
                 # A read that is under way when the mount ends may give this instead of ENODEV.
                 log.info("the kernel has ended the connection")

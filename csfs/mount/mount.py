@@ -124,7 +124,17 @@ class Mount:
     async def directory(self, id: int) -> Directory:
         node = self.node(id) or await self.recognise(self.tree.inodes[id])
         assert isinstance(node, Directory), "the kernel asks this of directories only"
+        await self.reach(node.inode)
         return node
+
+    async def reach(self, directory: Inode) -> None:
+        """Opens a directory again whose descriptor was put away: a handler that needs it must not block.
+
+        Raises OSError, ESTALE for one that is gone.
+        """
+        if directory.descriptor is None and directory.number and directory.is_directory:
+            way = self.tree.way(directory)
+            self.tree.opened(way, await self.instance.io(way.open))
 
     def status(self) -> bytes:
         """What `.csfs/status.json` shows."""
@@ -156,6 +166,7 @@ class Mount:
             },
             "passthrough": self.passthrough.off or "active",
             "strict": self.strict,
+            "io": "threads" if instance.threads else "inline",
             "heartbeat": {
                 "takeover_seconds": instance.liveness.takeover,
                 "late": instance.liveness.is_late,

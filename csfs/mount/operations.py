@@ -121,7 +121,11 @@ class Operations(pyfuse3.Operations):
         return handle.inode, handle.context
 
     async def _node(self, inode: int) -> Node:
-        return self._mount.node(inode) or await self._mount.recognise(self._mount.tree.inodes[inode])
+        node = self._mount.node(inode) or await self._mount.recognise(self._mount.tree.inodes[inode])
+        at = node.inode if node.inode.is_directory else node.inode.parent
+        if at is not None and at.descriptor is None and not node.inode.removed:
+            await self._mount.reach(at)
+        return node
 
     # -- finding -------------------------------------------------------------------------------------
 

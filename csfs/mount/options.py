@@ -10,6 +10,7 @@ _NO_PASSTHROUGH = "nopassthrough"
 _STRICT = "strict"
 _ACCEPT_STORAGE = "accept_storage"
 _TAKEOVER = "takeover="
+_THREADS, _INLINE = "io=threads", "io=inline"
 _LEAST_TAKEOVER = 1.0
 
 
@@ -25,6 +26,7 @@ class Own:
     | --- | --- |
     | `nopassthrough` | all data goes through the daemon |
     | `strict` | what is written in a project goes through the daemon, which asks each time if it may |
+    | `io=threads`, `io=inline` | whether backing calls may hold up others; by its type if not given |
     | `takeover=SECONDS` | an instance that is silent for so long counts as dead |
     | `accept_storage` | the storage is another one than before, and that is intended |
     """
@@ -33,6 +35,7 @@ class Own:
     strict: bool = False
     takeover: float = session.TAKEOVER_SECONDS
     accept_storage: bool = False
+    threads: bool | None = None
 
     @classmethod
     def parse(cls, words: frozenset[str]) -> tuple[Self, frozenset[str]]:
@@ -43,12 +46,13 @@ class Own:
             if word.startswith(_TAKEOVER):
                 takeover = _seconds(word)
                 rest.discard(word)
-        rest -= {_NO_PASSTHROUGH, _STRICT, _ACCEPT_STORAGE}
+        rest -= {_NO_PASSTHROUGH, _STRICT, _ACCEPT_STORAGE, _THREADS, _INLINE}
         own = cls(
             passthrough=_NO_PASSTHROUGH not in words,
             strict=_STRICT in words,
             takeover=takeover,
             accept_storage=_ACCEPT_STORAGE in words,
+            threads=True if _THREADS in words else False if _INLINE in words else None,
         )
         return own, frozenset(rest)
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyfuse3
 
@@ -195,22 +195,27 @@ class Tree:
             if inode is not self.root:
                 self._recent.move_to_end(inode)
             return inode.descriptor
+        way = self.way(inode)
+        return self.opened(way, way.open())
+
+    def way(self, inode: Inode) -> "Way":
+        """How to get to a directory whose descriptor was put away. Raises OSError ESTALE for what is gone."""
         chain = [inode]
         while (above := chain[-1].parent) is not None and above.descriptor is None:
             chain.append(above)
-        for missing in reversed(chain):
-            parent = missing.parent
-            if parent is None or parent.descriptor is None:
-                raise OSError(errno.ESTALE, "a directory that is gone")
-            opened = parent.descriptor.child(missing.name)
-            if opened.inode != missing.number:
-                raise OSError(errno.ESTALE, "another directory lies at this place")
-            missing.descriptor = opened
-            self._recent[missing] = None
-        found = inode.descriptor
-        self._put_away(inode)
-        assert found is not None, "the chain ends with the directory that was asked for"
-        return found
+        if above is None or above.descriptor is None:
+            raise OSError(errno.ESTALE, "a directory that is gone")
+        chain.reverse()
+        return Way(above.descriptor, chain, [(each.name, each.number) for each in chain])
+
+    def opened(self, way: "Way", found: list[Descriptor]) -> Descriptor:
+        """Keeps the descriptors of the directories on a way; that of the last."""
+        for inode, descriptor in zip(way.inodes, found, strict=True):
+            if inode.descriptor is None and self.inodes.get(inode.id) is inode:
+                inode.descriptor = descriptor
+                self._recent[inode] = None
+        self._put_away(way.inodes[-1])
+        return found[-1]
 
     def _put_away(self, keep: Inode) -> None:
         """Closes the descriptors used longest ago, but those of removed directories: no name leads back."""
@@ -222,6 +227,25 @@ class Tree:
                 self._recent[oldest] = None
             else:
                 oldest.descriptor = None
+
+
+class Way(NamedTuple):
+    """From a directory that is open down to one that is not; opening them may block."""
+
+    start: Descriptor
+    inodes: list[Inode]
+    steps: list[tuple[bytes, int]]
+    """The name and the inode number of each."""
+
+    def open(self) -> list[Descriptor]:
+        """Each directory on the way. Raises OSError: ESTALE if another lies at the place of one by now."""
+        found, at = [], self.start
+        for name, number in self.steps:
+            at = at.child(name)
+            if at.inode != number:
+                raise OSError(errno.ESTALE, "another directory lies at this place")
+            found.append(at)
+        return found
 
 
 def virtual_id(key: bytes) -> int:

@@ -44,6 +44,7 @@ class Container(Directory):
     async def identify_directory(self, directory: Inode) -> Node:
         """Looks at a directory outside of any project: a project directory, or a container."""
         mount, instance = self.mount, self.mount.instance
+        await mount.reach(directory)
         at, path = mount.tree.descriptor(directory), directory.path()
         known = instance.projects.get(directory.number)
         if known is None:
