@@ -4,7 +4,6 @@ Nothing may depend on a rename or a link, or anything else, being durable before
 was acknowledged, and not what the next mount makes of what was not.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash.actions import BY_NAME, Action
-from tests.crash.conftest import Points
+from tests.crash.conftest import EVERY_CALL, Points
 from tests.crash.disk import Disk
 from tests.crash.site import Site, temporary_site
 from tests.crash.test_kill import begin, check_outcome, did, repeat
 from tests.crash.zygote import Zygote
 
-STRIDE = 1 if os.environ.get("CSFS_CRASH_ALL") else 18
-"""Of how many calls one is the last; with CSFS_CRASH_ALL in the environment it is each of them."""
+STRIDE = 1 if EVERY_CALL else 18
+"""Of how many calls one is the last."""
 CUTS = ("backing", "store", "both")
 PAIRS = ("xfs-ext4", "ext4-xfs")
 
