@@ -4,7 +4,6 @@ Nothing may depend on a rename or a link, or anything else, being durable before
 was acknowledged, and not what the next mount makes of what was not.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +55,13 @@ def disks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             disk.close()
 
 
+@pytest.fixture(autouse=True)
+def cleared(disks: Disks) -> Iterator[None]:
+    yield
+    for disk in disks:
+        disk.clear()
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 @pytest.mark.parametrize("cut", CUTS)
 def test_power_is_cut(zygote: Zygote, place: Path, points: Points, disks: Disks, cut: str, name: str) -> None:
@@ -69,8 +75,6 @@ def test_power_is_cut(zygote: Zygote, place: Path, points: Points, disks: Disks,
         backing, state = (disk.mountpoint / name_of_site for disk in disks)
         with temporary_site(zygote, place, name_of_site, backing=backing, state=state) as site:
             killed = cut_power(site, action, disks, cut, number)
-        shutil.rmtree(backing)
-        shutil.rmtree(state)
         points.add(f"power loss, {name}", 1)
 
 
