@@ -133,10 +133,21 @@ def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | 
     # A lock of the user's own bytes is the same before and after: it does not tell.
     told = before.lock_content != after.lock_content
     if intent.action == "move":
+        sync_around(instance, after.path)
         if told and found == before.lock_content:
             lockfile.replace(directory, before.lock_content, after.lock_content, owner=owner_of(directory))
         return after
     return after if told and found == after.lock_content else before
+
+
+def sync_around(instance: Instance, *paths: bytes) -> None:
+    """Makes durable that these paths, or directories above them, were renamed: the store relies on it.
+
+    Blocking. Raises OSError.
+    """
+    above = {b"/".join(path.split(b"/")[:depth]) for path in paths for depth in range(path.count(b"/") + 1)}
+    for parent in sorted(above):
+        instance.backing.descend(parent).sync()
 
 
 def _find(instance: Instance, record: records.Project) -> Descriptor | None:

@@ -73,6 +73,7 @@ async def move(
             raise
         for project in projects:
             project.path = _moved(project.path, old, new)
+        await in_thread(intents.sync_around, instance, old, new)
         for project, was, will in zip(held, before, after, strict=True):
             await _follow(instance, project, was, will)
     finally:

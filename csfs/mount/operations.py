@@ -35,7 +35,7 @@ T = TypeVar("T")
 _THREADED_BYTES = 256 * 1024
 """Reads and writes of at least this much leave the event loop; below, a thread costs more than it saves."""
 
-_OF_OTHERS = frozenset({Rule.FOREIGN, Rule.FOREIGN_DIRECTORY, Rule.LOST})
+_OF_OTHERS = frozenset({Rule.FOREIGN, Rule.FOREIGN_DIRECTORY, Rule.LOST, Rule.INERT_LOCK})
 
 _STATVFS = (
     "f_bsize",
@@ -56,8 +56,9 @@ def answering(
     """Turns what a handler raises into an errno; the mount lives on, whatever it is.
 
     A Refusal is recorded for `csfs why`, an OSError is its errno, anything else is a logged EIO. A
-    refusal for what another instance holds rests on a look that may be a second old: it is looked at
-    again first, so that what was released a moment ago can be had at once.
+    refusal for what another instance holds, or for a lock that seems to be a copy's, rests on a look that
+    may be a second old: it is looked at again first, so that what was released a moment ago can be had at
+    once, and what was taken a moment ago is named as such.
     """
     name = handler.__name__
 

@@ -5,9 +5,10 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from csfs.backing import lockfile
+from csfs.backing import lockfile, temporary
 from csfs.backing.descriptor import Descriptor
 from csfs.domain.lock import Lock, Opaque
 from tests.backing import race
@@ -337,3 +338,72 @@ def test_a_lock_that_another_takes_while_ours_is_written_is_not_replaced(
             lockfile.replace(here, b"ours", b"newer", owner=OWNER)
     assert (place / "cs.lock").read_bytes() == b"theirs"
     assert os.listdir(place) == ["cs.lock"]
+
+
+# Clearing up after a release that was cut short.
+
+
+def cut_short(here: Descriptor, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that ends when the lock is set aside; the next mount has another mark."""
+
+    class Cut(BaseException):
+        pass
+
+    def cut(*_: object) -> None:
+        raise Cut
+
+    here.mark = temporary.mark(LOCK.instance_uuid)
+    with monkeypatch.context() as patch:
+        patch.setattr(temporary, "remove", cut)
+        patch.setattr(lockfile, "put_back", cut)
+        with pytest.raises(Cut):
+            lockfile.release(here, OURS)
+    assert "cs.lock" not in names(place)
+    assert len(names(place)) == 1
+    here.mark = temporary.mark(LOCK.instance_uuid)
+
+
+def test_our_lock_that_was_set_aside_is_removed(
+    here: Descriptor, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place, OURS)
+    cut_short(here, place, monkeypatch)
+    lockfile.clear(here, LOCK.instance_uuid, {OURS})
+    assert names(place) == []
+
+
+def test_a_lock_that_names_us_is_ours(here: Descriptor, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(place, LOCK.encode())
+    cut_short(here, place, monkeypatch)
+    lockfile.clear(here, LOCK.instance_uuid, {OURS})
+    assert names(place) == []
+
+
+@pytest.mark.parametrize("content", [THEIRS, b"", msgspec.structs.replace(LOCK, instance_uuid="22").encode()])
+def test_the_lock_of_another_gets_its_name_again(
+    here: Descriptor, place: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    put(place, content)
+    cut_short(here, place, monkeypatch)
+    lockfile.clear(here, LOCK.instance_uuid, {OURS})
+    assert names(place) == ["cs.lock"]
+    assert lockfile.content_of(here) == content
+
+
+def test_it_does_not_take_the_place_of_a_later_one(
+    here: Descriptor, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place, THEIRS)
+    cut_short(here, place, monkeypatch)
+    put(place, NEWER)
+    lockfile.clear(here, LOCK.instance_uuid, {OURS})
+    assert names(place) == ["cs.lock"]
+    assert lockfile.content_of(here) == NEWER
+
+
+def test_a_lock_that_was_not_put_in_place_is_removed(here: Descriptor, place: Path) -> None:
+    here.mark = temporary.mark(LOCK.instance_uuid)
+    (place / os.fsdecode(temporary.name(here))).write_bytes(THEIRS)
+    here.mark = temporary.mark(LOCK.instance_uuid)
+    lockfile.clear(here, LOCK.instance_uuid, frozenset())
+    assert names(place) == []

@@ -71,3 +71,41 @@ def test_write_all_writes_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_removing_what_is_gone_is_no_error(here: Descriptor) -> None:
     temporary.remove(here, b"missing")
+
+
+# Left-overs of a mount that was cut short.
+
+
+@pytest.fixture
+def marks(here: Descriptor) -> tuple[bytes, bytes, bytes]:
+    """Of an earlier and of this mount of one instance, and of another instance; `here` has the second."""
+    earlier, here.mark = temporary.mark("8a5c"), temporary.mark("8a5c")
+    return earlier, here.mark, temporary.mark("8a5c77")
+
+
+def test_only_earlier_mounts_of_the_same_instance_have_left_something(
+    here: Descriptor, place: Path, marks: tuple[bytes, bytes, bytes]
+) -> None:
+    mounts = []
+    for mark in marks:
+        here.mark = mark
+        mounts.append(temporary.name(here))
+        (place / os.fsdecode(mounts[-1])).touch()
+    here.mark = marks[1]
+    (place / "data").touch()
+    assert temporary.left_over(here) == mounts[:1]
+
+
+def test_without_a_mark_nothing_counts_as_left_over(here: Descriptor, place: Path) -> None:
+    (place / os.fsdecode(temporary.name(here))).touch()
+    (place / f"{names.TEMPORARY_PREFIX}.x").touch()
+    assert temporary.left_over(here) == []
+
+
+def test_the_mark_is_handed_down(here: Descriptor, place: Path) -> None:
+    (place / "a/b").mkdir(parents=True)
+    here.mark = temporary.mark("8a5c")
+    assert here.descend(b"a/b").mark == here.mark
+    with temporary.holding(here.descend(b"a/b"), b"", mode=0o600, owner=OWNER) as name:
+        assert here.mark in name
+        assert len(name) < 200

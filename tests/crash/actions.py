@@ -398,6 +398,13 @@ ACTIONS = (
         {"CS-x": "missing", "CS-y": "attached"},
     ),
     Action(
+        "move an archived project",
+        archived,
+        renamed("CS-x", "CS-y"),
+        {"CS-x": "archived", "CS-y": "missing"},
+        {"CS-x": "missing", "CS-y": "archived"},
+    ),
+    Action(
         "move a container",
         a_container_of_projects,
         renamed("old", "new"),
@@ -422,3 +429,5 @@ ACTIONS = (
     Action("set a time", attached, set_time, {"CS-x": "attached"}, {"CS-x": "attached"}, has_time),
     Action("rebind", restored_in_place, look, {"CS-x": "attached"}, {"CS-x": "attached"}),
 )
+
+BY_NAME = {action.name: action for action in ACTIONS}

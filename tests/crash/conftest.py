@@ -13,6 +13,9 @@ from _pytest.terminal import TerminalReporter
 from tests.crash.control import compile_library
 from tests.crash.zygote import Zygote
 
+EVERY_CALL = bool(os.environ.get("CSFS_CRASH_ALL"))
+"""Whether the daemon is killed at each call in every way; some tests are content with a part by default."""
+
 
 @pytest.fixture(scope="session")
 def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:

@@ -71,8 +71,8 @@ class Control:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.write_bytes(bytes(ctypes.sizeof(_Shared)))
-        with path.open("r+b") as opened:
+        with path.open("w+b") as opened:
+            opened.truncate(ctypes.sizeof(_Shared))
             self._map = mmap.mmap(opened.fileno(), 0)
         self._shared = _Shared.from_buffer(self._map)
 

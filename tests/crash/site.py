@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,19 @@ _UNMOUNTED_MEANWHILE = "fuse_release(): fuse_reply_* failed"
 class Site:
     """A directory with `backing`, `state` and the mount point `mnt`, where one daemon after the other runs.
 
-    `backing` and `state` may be filesystems of their own.
+    The first two may lie elsewhere.
     """
 
-    def __init__(self, zygote: Zygote, place: Path) -> None:
+    def __init__(
+        self, zygote: Zygote, place: Path, *, backing: Path | None = None, state: Path | None = None
+    ) -> None:
         self._zygote = zygote
         self.place = place
-        self.backing, self.state, self.mnt = place / "backing", place / "state", place / "mnt"
+        self.backing, self.state, self.mnt = (
+            backing or place / "backing",
+            state or place / "state",
+            place / "mnt",
+        )
         for directory in (self.backing, self.state, self.mnt):
             directory.mkdir(exist_ok=True)
         self.daemon: Daemon | None = None
@@ -319,16 +325,13 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def temporary_site(zygote: Zygote, place: Path, name: str) -> Iterator[Site]:
-    """A site of its own in `place`, gone afterwards."""
+def temporary_site(zygote: Zygote, place: Path, name: str, **elsewhere: Path) -> Iterator[Site]:
+    """A site of its own in `place`, gone afterwards; `elsewhere` as for Site."""
     directory = place / name
     directory.mkdir()
-    site = Site(zygote, directory)
+    site = Site(zygote, directory, **elsewhere)
     try:
         yield site
     finally:
         site.crash()
         shutil.rmtree(directory)
-
-
-Step = Callable[[Site], None]

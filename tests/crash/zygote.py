@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,7 @@ class MountFailed(Exception):
 class Daemon:
     """A process that serves, or served, one mount. Its methods may be called from any thread."""
 
-    def __init__(self, mountpoint: Path, log: Path, control: Control) -> None:
+    def __init__(self, mountpoint: Path, log: Path, control: Control, forget: Callable[[], object]) -> None:
         self.mountpoint = mountpoint
         self.log_path = log
         self.control = control
@@ -46,6 +46,7 @@ class Daemon:
         self.pid = 0
         self.status: int | None = None
         """Its exit status when it has ended; -9 if it was killed."""
+        self._forget = forget
         self._told = threading.Condition()
         self._ready = False
         self._reason = ""
@@ -106,6 +107,8 @@ class Daemon:
         except AssertionError:
             self.kill()
             raise
+        finally:
+            self._forget()
 
 
 class Zygote:
@@ -153,7 +156,8 @@ class Zygote:
         number = next(self._numbers)
         control = control or self.control()
         log = state / instance / "csfs.log"
-        daemon = self._daemons[number] = Daemon(mountpoint, log, control)
+        daemon = Daemon(mountpoint, log, control, lambda: self._daemons.pop(number, None))
+        self._daemons[number] = daemon
         request = {
             "id": number,
             "instance": instance,
@@ -184,10 +188,9 @@ class Zygote:
 
     def close(self) -> None:
         """Kills and unmounts what is left, and ends the zygote."""
-        for daemon in self._daemons.values():
-            if not daemon.ended:
-                daemon.kill()
-                daemon.umount()
+        for daemon in list(self._daemons.values()):
+            daemon.kill()
+            daemon.umount()
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
