@@ -22,7 +22,7 @@ from csfs.lifecycle.instance import Instance
 from csfs.mount import event_loop
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
-from csfs.store.store import Store, UnknownFormat
+from csfs.store.store import Damaged, Store, UnknownFormat
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,12 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
             store = Store.open(options.directory / "store", options.instance)
         except (OSError, UnknownFormat) as error:
             raise CannotMount(f"{options.directory}: {error}") from error
+        except Damaged as error:
+            raise CannotMount(
+                f"{options.directory}/store is damaged: {error}; rebuild it from the projects and the"
+                f" newest backup: csfs recover {options.backing} --instance {options.instance}"
+                f" --state {options.state}"
+            ) from error
         try:
             trio.run(_run, options, store, limit // _DESCRIPTOR_SHARE, ready)
         except* CannotMount as group:

@@ -1,6 +1,7 @@
 """The LMDB environment of an instance: opening it, reading it, and the transactions that write it."""
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import lmdb
 import msgspec
 
 from csfs.domain.manifest import Page
-from csfs.store import records
+from csfs.store import integrity, records
 from csfs.store.writer import Writer, as_oserror
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ T = TypeVar("T")
 MAP_SIZE = 1 << 40
 """Bytes of address space: the file grows only as it fills, so this never has to be changed."""
 
-_DATABASES = ("instance", "projects", "documents", "heads", "unexported", "jobs", "manifest", "intents")
+DATABASES = ("instance", "projects", "documents", "heads", "unexported", "jobs", "manifest", "intents")
 
 _instance = msgspec.msgpack.Decoder(records.Instance)
 _project = msgspec.msgpack.Decoder(records.Project)
@@ -30,8 +31,23 @@ _intent = msgspec.msgpack.Decoder(records.Intent)
 _encode = msgspec.msgpack.Encoder().encode
 
 
+_DATA = "data.mdb"
+"""LMDB's name for the file in the store's directory."""
+DAMAGE: tuple[type[lmdb.Error], ...] = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+)
+"""What LMDB raises for a file whose content makes no sense."""
+
+
 class UnknownFormat(Exception):
     """The store was written by another version of csfs."""
+
+
+class Damaged(Exception):
+    """What lies there is no store any more, or not all of one; says what is wrong."""
 
 
 def _number_key(number: int) -> bytes:
@@ -52,7 +68,7 @@ class View:
     def instance(self) -> records.Instance:
         content = self._txn.get(b"instance", db=self._db["instance"])
         if content is None:
-            raise UnknownFormat("the store holds no instance")
+            raise Damaged("it does not say whose it is: its instance record is missing")
         return _instance.decode(content)
 
     def project(self, number: int) -> records.Project | None:
@@ -193,48 +209,63 @@ class Store:
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self._environment = environment
-        self._db = {name: environment.open_db(name.encode()) for name in _DATABASES}
+        self._db = {name: environment.open_db(name.encode()) for name in DATABASES}
         self._writer = Writer(environment, lambda txn: Change(txn, self._db))
 
     @classmethod
     def open(cls, directory: Path, name: str) -> Self:
         """Opens the store in `directory`, creating it for an instance of this name if there is none.
 
-        Raises UnknownFormat for a store of another version, OSError if it cannot be read.
+        Raises Damaged if what lies there cannot be read whole, UnknownFormat for a store of another
+        version, OSError if the filesystem fails. Nothing is changed then.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(directory.iterdir()):
+            cls._create(directory, name)
+        data = directory / _DATA
         try:
-            environment = lmdb.open(
-                os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600
-            )
-            store = cls(environment)
-            try:
-                store._initialise(name)
-            except BaseException:
-                store.close()
-                raise
+            os.close(os.open(data, os.O_RDWR | os.O_CLOEXEC))
+        except FileNotFoundError as error:
+            raise Damaged(f"{_DATA} is missing") from error
+        if os.path.getsize(data) == 0:
+            raise Damaged(f"{_DATA} is empty")
+        if fault := integrity.fault(os.fspath(directory)):
+            raise Damaged(fault)
+        try:
+            store = cls(_environment(directory))
+        except DAMAGE as error:
+            raise Damaged(str(error)) from error
         except lmdb.Error as error:
             raise as_oserror(error, os.fspath(directory)) from error
+        try:
+            store._environment.reader_check()
+            store.read(check_records)
+        except BaseException:
+            store.close()
+            raise
         return store
 
-    def _initialise(self, name: str) -> None:
-        with self._environment.begin(write=True) as txn:
-            change = Change(txn, self._db)
-            content = txn.get(b"instance", db=self._db["instance"])
-            if content is None:
-                change.put_instance(
-                    records.Instance(
-                        uuid=str(uuid.uuid4()),
-                        name=name,
-                        created=datetime.now(UTC).isoformat(timespec="seconds"),
-                    )
-                )
-                return
-            found = change.instance().format
-            if found != records.FORMAT:
-                raise UnknownFormat(
-                    f"the store has format {found}, this version of csfs reads {records.FORMAT}"
-                )
+    @classmethod
+    def _create(cls, directory: Path, name: str) -> None:
+        """Makes a store under another name first: one that is there is whole."""
+        making = directory.with_name(directory.name + ".new")
+        if making.exists():
+            shutil.rmtree(making)
+        making.mkdir(mode=0o700, parents=True)
+        instance = records.Instance(
+            uuid=str(uuid.uuid4()), name=name, created=datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        try:
+            store = cls(_environment(making))
+            try:
+                with store._environment.begin(write=True) as txn:
+                    Change(txn, store._db).put_instance(instance)
+            finally:
+                store.close()
+        except lmdb.Error as error:
+            raise as_oserror(error, os.fspath(making)) from error
+        os.rename(making, directory)
+        sync_directory(directory.parent)
 
     def read(self, look: Callable[[View], T]) -> T:
         """What `look` finds in one consistent state of the store. Keep nothing lazy of it."""
@@ -249,10 +280,47 @@ class Store:
         """
         return await self._writer.submit(work)
 
+    def copy_to(self, fd: int) -> None:
+        """Writes a compacted copy of one consistent state to a file; writers go on. Raises OSError."""
+        copy_environment(self._environment, fd)
+
     def size(self) -> int:
         """Bytes on disk."""
-        return os.stat(os.path.join(self._environment.path(), "data.mdb")).st_blocks * 512
+        return os.stat(os.path.join(self._environment.path(), _DATA)).st_blocks * 512
 
     def close(self) -> None:
         self._writer.close()
         self._environment.close()
+
+
+def check_records(view: View) -> None:
+    """Passes if the records can be read by this version. Raises Damaged, UnknownFormat."""
+    try:
+        found = view.instance().format
+        if found != records.FORMAT:
+            raise UnknownFormat(f"the store has format {found}, this version of csfs reads {records.FORMAT}")
+        view.projects()
+        view.intents()
+    except msgspec.DecodeError as error:
+        raise Damaged(f"a record cannot be read: {error}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Makes names in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _environment(directory: Path) -> lmdb.Environment:
+    return lmdb.open(os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(DATABASES), mode=0o600)
+
+
+def copy_environment(environment: lmdb.Environment, fd: int) -> None:
+    """As `Store.copy_to`."""
+    try:
+        environment.copyfd(fd, compact=True)
+    except lmdb.Error as error:
+        raise as_oserror(error, os.path.dirname(environment.path())) from error
