@@ -8,10 +8,12 @@ from csfs import __version__
 
 _COMMANDS = {
     "attach": "attach a project, and show how far it is",
+    "backup": "copy the store of an instance, and list the copies",
     "create": "create a project: a directory named after its title",
     "demo": "show what csfs does, on a temporary directory",
     "job": "show or change the status of a job",
     "mount": "mount a backing directory for an instance",
+    "recover": "rebuild a lost or damaged store",
     "status": "list the mounts of this node",
     "umount": "end a mount, and wait until it has ended",
     "unarchive": "make an archived project writable again",

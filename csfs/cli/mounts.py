@@ -15,6 +15,15 @@ _PATIENCE_SECONDS = 5
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
+class LastBackup(msgspec.Struct):
+    """How the automatic backup of a mount goes."""
+
+    last: str | None = None
+    """When the newest was made; ISO 8601, UTC."""
+    failing: str = ""
+    """Why the last attempt failed."""
+
+
 class Mounted(msgspec.Struct, kw_only=True):
     """One mount. `state` is `ready`, `dead` (its daemon has ended), `hanging` or `unreadable`."""
 
@@ -25,6 +34,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     state: str = "ready"
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""
+    backup: LastBackup | None = None
 
 
 def all_mounts() -> list[Mounted]:

@@ -18,17 +18,22 @@ import trio
 
 from csfs.backing.descriptor import Descriptor
 from csfs.lifecycle import documents, intents
+from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.recover import RECOVERING, STORE
 from csfs.mount import event_loop
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
+from csfs.store import backup
 from csfs.store.store import Damaged, Store, UnknownFormat
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _NO_PASSTHROUGH = "nopassthrough"
-"""The option of csfs's own in -o: all data through the daemon."""
+"""An option of csfs's own in -o: all data through the daemon."""
+_BACKUP = "backup="
+"""Another: hours from one automatic backup to the next, or `off`."""
 _DESCRIPTOR_SHARE = 4
 """Of all descriptors a process may have, one in this many is for directories; the rest is for handles."""
 
@@ -54,21 +59,39 @@ class MountOptions:
         return self.state / self.instance
 
     @property
+    def own(self) -> frozenset[str]:
+        """Those of the options that are csfs's own."""
+        return frozenset(each for each in self.fuse if each == _NO_PASSTHROUGH or each.startswith(_BACKUP))
+
+    @property
+    def backup_seconds(self) -> float:
+        """From one automatic backup to the next; 0: none. Raises CannotMount."""
+        seconds = 24 * 3600.0
+        for option in self.own:
+            if option.startswith(_BACKUP):
+                hours = option[len(_BACKUP) :]
+                if hours != "off" and not re.match(r"[0-9]+\Z", hours):
+                    raise CannotMount(f"-o {option}: say how many hours, or off")
+                seconds = 0.0 if hours == "off" else float(hours) * 3600
+        return seconds
+
+    @property
     def log(self) -> Path:
         return self.directory / "csfs.log"
 
 
 class Holder(msgspec.Struct):
-    """Who has an instance mounted; lies in the file that is locked for as long."""
+    """Who has an instance mounted, or rebuilds its store; lies in the file that is locked for as long."""
 
     pid: int
     mountpoint: str
+    """Empty: its store is being rebuilt."""
     backing: str
 
 
 @contextmanager
 def holding(options: MountOptions) -> Iterator[None]:
-    """Makes this process the only one that has the instance mounted. Raises CannotMount."""
+    """Makes this process the only one that has the instance's store. Raises CannotMount."""
     if not _NAME.match(options.instance):
         raise CannotMount(
             f"{options.instance!r} is no name for an instance: use letters, digits, '.', '_' and '-'"
@@ -99,6 +122,8 @@ def _held_by(fd: int, name: str) -> str:
         holder = msgspec.json.decode(os.pread(fd, 1 << 16, 0), type=Holder)
     except msgspec.DecodeError:
         return f"the instance {name} is being mounted by another process; try again"
+    if not holder.mountpoint:
+        return f"the store of {name} is being rebuilt by process {holder.pid}; wait until that has ended"
     return (
         f"the instance {name} is mounted at {holder.mountpoint} already (backing {holder.backing},"
         f" process {holder.pid}): use that, or end it first: csfs umount {holder.mountpoint}"
@@ -113,22 +138,30 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
     os.umask(0)
     limit = _raise_descriptor_limit()
     with holding(options):
-        try:
-            store = Store.open(options.directory / "store", options.instance)
-        except (OSError, UnknownFormat) as error:
-            raise CannotMount(f"{options.directory}: {error}") from error
-        except Damaged as error:
-            raise CannotMount(
-                f"{options.directory}/store is damaged: {error}; rebuild it from the projects and the"
-                f" newest backup: csfs recover {options.backing} --instance {options.instance}"
-                f" --state {options.state}"
-            ) from error
+        store = _open_store(options)
         try:
             trio.run(_run, options, store, limit // _DESCRIPTOR_SHARE, ready)
         except* CannotMount as group:
             raise group.exceptions[0] from None
         finally:
             store.close()
+
+
+def _open_store(options: MountOptions) -> Store:
+    directory = options.directory / STORE
+    rebuild = f"csfs recover {options.backing} --instance {options.instance} --state {options.state}"
+    if (options.directory / RECOVERING).exists() and not directory.exists():
+        raise CannotMount(f"the recovery of {directory} was cut short; repeat it: {rebuild}")
+    try:
+        return Store.open(directory, options.instance)
+    except (OSError, UnknownFormat) as error:
+        raise CannotMount(f"{options.directory}: {error}") from error
+    except Damaged as error:
+        newest = [f" --from {path}" for path in backup.listed(backup.place(options.directory))[-1:]]
+        raise CannotMount(
+            f"{directory} is damaged: {error}\nrebuild it from the projects and the newest backup:"
+            f" {rebuild}{''.join(newest)}"
+        ) from error
 
 
 def _raise_descriptor_limit() -> int:
@@ -143,13 +176,14 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
     except OSError as error:
         raise CannotMount(f"{options.backing} cannot be mounted: {error.strerror}") from error
     _check_mountpoint(options.mountpoint)
+    daily = DailyBackup(store, backup.place(options.directory), every=options.backup_seconds)
     instance = Instance(store, backing, options.mountpoint)
     try:
         await intents.settle(instance)
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
     passthrough = _NO_PASSTHROUGH not in options.fuse
-    mount = Mount(instance, options.backing, descriptors=descriptors, passthrough=passthrough)
+    mount = Mount(instance, options.backing, descriptors=descriptors, passthrough=passthrough, backup=daily)
     event_loop.install()
     try:
         pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options))
@@ -162,6 +196,7 @@ async def _run(options: MountOptions, store: Store, descriptors: int, ready: Cal
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(documents.work_off, instance)
+            nursery.start_soon(daily.run)
             nursery.start_soon(_end_on_signal)
             await pyfuse3.main(min_tasks=99, max_tasks=99)
             nursery.cancel_scope.cancel()
@@ -182,7 +217,7 @@ def _check_mountpoint(path: str) -> None:
 def _fuse_options(options: MountOptions) -> set[str]:
     source = options.backing.replace("\\", "\\\\").replace(",", "\\,")
     chosen = {f"fsname={source}", "subtype=csfs", "default_permissions", *options.fuse}
-    chosen.discard(_NO_PASSTHROUGH)
+    chosen -= options.own
     if os.geteuid() == 0:
         chosen.add("allow_other")
     return chosen

@@ -9,6 +9,7 @@ from pyfuse3 import EntryAttributes, RequestContext
 
 from csfs import __version__
 from csfs.lifecycle import processes
+from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance, timestamp
 from csfs.lifecycle.project import Project
 from csfs.mount.handles import Handles
@@ -33,9 +34,16 @@ class Mount:
     """
 
     def __init__(
-        self, instance: Instance, backing: str, *, descriptors: int, passthrough: bool = True
+        self,
+        instance: Instance,
+        backing: str,
+        *,
+        descriptors: int,
+        backup: DailyBackup,
+        passthrough: bool = True,
     ) -> None:
         self.instance = instance
+        self.backup = backup
         self.backing = backing
         """The path of the backing directory, for people."""
         self.since = timestamp()
@@ -141,6 +149,7 @@ class Mount:
                 for project in instance.projects.values()
                 for path, reason in project.export_failures.items()
             },
+            "backup": self.backup.status(),
             "passthrough": self.passthrough.off or "active",
             "open_files": len(self.handles.files),
             "known_inodes": len(self.tree.inodes),

@@ -5,7 +5,7 @@ import fcntl
 import os
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -64,7 +64,7 @@ def make(source: Source, target: Path) -> Backup:
         fcntl.flock(fd, fcntl.LOCK_EX)
         source.copy_to(fd)
         os.fsync(fd)
-        describe(partial)
+        made = describe(partial)
         os.rename(partial, target)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def make(source: Source, target: Path) -> Backup:
     finally:
         os.close(fd)
     sync_directory(target.parent)
-    return describe(target)
+    return replace(made, path=target, made=made_at(target))
 
 
 def describe(path: Path) -> Backup:

@@ -5,6 +5,7 @@ that reads it may be killed (SIGBUS, SIGSEGV). So another one reads it first. Th
 which is why nothing of csfs is imported here.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,14 +13,24 @@ import sys
 
 import lmdb
 
+DATA = "data.mdb"
+"""LMDB's name for the file in a store's directory."""
 _MOST_DATABASES = 32
+_FAULTY, _FAILED = 3, 4
+"""Exit statuses of the process: the file is no store, or could not be looked at (errno first)."""
 
 
 def fault(path: str) -> str:
     """What is wrong with a store's directory or a backup file; empty if all of it can be read.
 
-    Raises OSError if no process can be started.
+    A store may be written meanwhile. Raises OSError if it cannot be looked at.
     """
+    file = _file(path)
+    try:
+        if os.stat(file).st_size == 0:
+            return f"{os.path.basename(file)} is empty"
+    except FileNotFoundError:
+        return f"{os.path.basename(file)} is missing"
     done = subprocess.run(
         [sys.executable, "-P", __file__, path], stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -27,17 +38,26 @@ def fault(path: str) -> str:
         return ""
     if done.returncode < 0:
         return f"pages are missing or overwritten ({signal.Signals(-done.returncode).name} when read)"
-    return done.stdout.strip() or done.stderr.strip() or "it cannot be read"
+    if done.returncode == _FAULTY:
+        return done.stdout.strip()
+    number, _, reason = done.stdout.strip().partition(" ")
+    if done.returncode == _FAILED and number.isdigit():
+        raise OSError(int(number), f"{path} cannot be looked at: {reason}")
+    raise OSError(errno.EIO, f"{path} cannot be looked at: {done.stderr.strip()}")
+
+
+def _file(path: str) -> str:
+    return os.path.join(path, DATA) if os.path.isdir(path) else path
 
 
 def _read_all(path: str) -> None:
     """Touches every key, and both ends of every value. Raises lmdb.Error, or ends in a signal."""
-    file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+    is_store = os.path.isdir(path)
     with lmdb.open(
-        path, subdir=os.path.isdir(path), readonly=True, lock=False, max_dbs=_MOST_DATABASES
+        path, subdir=is_store, lock=is_store, readonly=True, create=False, max_dbs=_MOST_DATABASES
     ) as environment:
         pages = environment.info()["last_pgno"] + 1
-        if os.path.getsize(file) < pages * environment.stat()["psize"]:
+        if os.path.getsize(_file(path)) < pages * environment.stat()["psize"]:
             # Pages that are free need not be in the file; a copy reads those that must.
             with open(os.devnull, "wb") as nothing:
                 environment.copyfd(nothing.fileno(), compact=True)
@@ -53,6 +73,10 @@ def _read_all(path: str) -> None:
 if __name__ == "__main__":
     try:
         _read_all(sys.argv[1])
-    except (lmdb.Error, OSError) as error:
+    except lmdb.Error as error:
+        # LMDB's own codes are below zero. EINVAL is what it makes of sizes that cannot be.
+        if error.code > 0 and error.code != errno.EINVAL:
+            print(error.code, error)
+            sys.exit(_FAILED)
         print(error)
-        sys.exit(1)
+        sys.exit(_FAULTY)

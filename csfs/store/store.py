@@ -31,8 +31,6 @@ _intent = msgspec.msgpack.Decoder(records.Intent)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-_DATA = "data.mdb"
-"""LMDB's name for the file in the store's directory."""
 DAMAGE: tuple[type[lmdb.Error], ...] = (
     lmdb.InvalidError,
     lmdb.CorruptedError,
@@ -222,13 +220,6 @@ class Store:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(directory.iterdir()):
             cls._create(directory, name)
-        data = directory / _DATA
-        try:
-            os.close(os.open(data, os.O_RDWR | os.O_CLOEXEC))
-        except FileNotFoundError as error:
-            raise Damaged(f"{_DATA} is missing") from error
-        if os.path.getsize(data) == 0:
-            raise Damaged(f"{_DATA} is empty")
         if fault := integrity.fault(os.fspath(directory)):
             raise Damaged(fault)
         try:
@@ -282,11 +273,12 @@ class Store:
 
     def copy_to(self, fd: int) -> None:
         """Writes a compacted copy of one consistent state to a file; writers go on. Raises OSError."""
+        self._environment.reader_check()
         copy_environment(self._environment, fd)
 
     def size(self) -> int:
         """Bytes on disk."""
-        return os.stat(os.path.join(self._environment.path(), _DATA)).st_blocks * 512
+        return os.stat(os.path.join(self._environment.path(), integrity.DATA)).st_blocks * 512
 
     def close(self) -> None:
         self._writer.close()

@@ -564,3 +564,24 @@ def test_size_grows_with_what_is_stored(store: Store) -> None:
     before = store.size()
     trio.run(store.write, put("J1/job.json", bytes(1_000_000)))
     assert store.size() >= before + 1_000_000
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_damage_anywhere_is_refused_or_harmless(directory: Path, seed: int) -> None:
+    """Documents that were overwritten are what they are; to read what opens never ends the process."""
+    store = Store.open(directory, "lab1")
+    for number in range(40):
+        await store.write(put(f"J{number}/job.json", bytes(300 * number)))
+    await store.write(lambda change: fill(change, 7))
+    store.close()
+    data = directory / "data.mdb"
+    chosen = random.Random(seed)
+    overwrite(data, chosen.randrange(4096, data.stat().st_size - 600), 600)
+    try:
+        store = Store.open(directory, "lab1")
+    except (Damaged, UnknownFormat):
+        return
+    try:
+        assert store.read(lambda view: [view.document(1, path) for path in view.paths(1)])
+    finally:
+        store.close()
