@@ -37,22 +37,20 @@ def populate(lab: Lab) -> None:
 
 
 def facts(lab: Lab) -> dict[str, dict[str, object]]:
-    """What a user sees of the projects."""
+    """The state of each project, and what the instance knows of those that it holds."""
     found: dict[str, dict[str, object]] = {}
     for name, state in STATES.items():
         assert lab.state_of(name) == state, name
         if state in ("attached", "archived"):
-            listed = sorted(path for path in (lab / name).iterdir() if path.name.startswith("J"))
-            found[name] = {
-                "uid": lab.attribute(name, "uid"),
-                **{
-                    path.name: (path / "job.json").read_bytes()
-                    for path in listed
-                    if (path / "job.json").exists()
-                },
-                "project": (lab / name / "project.json").read_bytes(),
-                "workspaces": (lab / name / "workspaces.json").read_bytes(),
+            uid = lab.attribute(name, "uid")
+            known = lab / ".csfs/projects" / uid
+            jobs = {
+                path.name: (path / "job.json").read_bytes()
+                for path in known.iterdir()
+                if path.name.startswith("J")
             }
+            documents = {path: (known / path).read_bytes() for path in ("project.json", "workspaces.json")}
+            found[name] = {"uid": uid, **jobs, **documents}
     return found
 
 
