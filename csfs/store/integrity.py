@@ -16,6 +16,8 @@ import lmdb
 DATA = "data.mdb"
 """LMDB's name for the file in a store's directory."""
 _MOST_DATABASES = 32
+_THIS_PYTHON = "/proc/self/exe"
+"""The interpreter that runs: its path may lead through directories that are closed to this user."""
 _FAULTY, _FAILED = 3, 4
 """Exit statuses of the process: the file is no store, or could not be looked at (errno first)."""
 
@@ -32,7 +34,11 @@ def fault(path: str) -> str:
     except FileNotFoundError:
         return f"{os.path.basename(file)} is missing"
     done = subprocess.run(
-        [sys.executable, "-P", __file__, path], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [sys.executable, "-P", __file__, path],
+        executable=_THIS_PYTHON,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     if done.returncode == 0:
         return ""
