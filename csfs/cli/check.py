@@ -114,7 +114,7 @@ def _opened(directory: Path, backing: str, instance: str, *, repair: bool) -> It
     """The store: for reading, beside a mount; for a repair, held as a mount holds it."""
     from csfs.mount.daemon import CannotMount, holding
     from csfs.mount.options import MountOptions
-    from csfs.store.store import Store, UnknownFormat
+    from csfs.store.store import Damaged, Store, UnknownFormat
 
     with ExitStack() as stack:
         try:
@@ -127,6 +127,10 @@ def _opened(directory: Path, backing: str, instance: str, *, repair: bool) -> It
             raise CannotCheck(str(error)) from error
         except (OSError, UnknownFormat) as error:
             raise CannotCheck(f"{directory}: {error}") from error
+        except Damaged as error:
+            raise CannotCheck(
+                f"{directory}: the store is damaged: {error}; see: csfs recover --help"
+            ) from error
         stack.callback(store.close)
         yield store
 

@@ -8,11 +8,13 @@ from csfs import __version__
 
 _COMMANDS = {
     "attach": "attach a project, and show how far it is",
+    "backup": "copy the store of an instance, and list the copies",
     "check": "hold an instance's store against its backing directory",
     "create": "create a project: a directory named after its title",
     "demo": "show what csfs does, on a temporary directory",
     "job": "show or change the status of a job",
     "mount": "mount a backing directory for an instance",
+    "recover": "rebuild a lost or damaged store",
     "rescue": "take a project from an instance that is gone",
     "status": "list the mounts of this node",
     "umount": "end a mount, and wait until it has ended",

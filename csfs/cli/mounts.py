@@ -36,6 +36,15 @@ class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
     problem: str = ""
 
 
+class LastBackup(msgspec.Struct):
+    """How the automatic backup of a mount goes."""
+
+    last: str | None = None
+    """When the newest was made; ISO 8601, UTC."""
+    failing: str = ""
+    """Why the last attempt failed."""
+
+
 class Mounted(msgspec.Struct, kw_only=True):
     """One mount. `state` is `ready`, `dead` (its daemon has ended), `hanging` or `unreadable`."""
 
@@ -49,6 +58,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     heartbeat: Heartbeat = Heartbeat()
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""
+    backup: LastBackup | None = None
 
 
 def all_mounts() -> list[Mounted]:

@@ -26,10 +26,17 @@ def command(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("mountpoint", "backing", "instance", "pid", "state", box=None, pad_edge=False)
+    table = Table(
+        "mountpoint", "backing", "instance", "pid", "last backup", "state", box=None, pad_edge=False
+    )
     for mount in found:
         table.add_row(
-            mount.mountpoint, mount.backing, mount.instance or "?", str(mount.pid or "?"), mount.state
+            mount.mountpoint,
+            mount.backing,
+            mount.instance or "?",
+            str(mount.pid or "?"),
+            "?" if mount.backup is None else mount.backup.last or "none",
+            mount.state,
         )
     console = Console()
     if not console.is_terminal:
@@ -47,3 +54,5 @@ def command(as_json: bool) -> None:
             click.echo(f"{mount.instance} shares its storage with {other.instance}: {life}")
         for document, reason in mount.exports_failing.items():
             click.echo(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")
+        if mount.backup is not None and mount.backup.failing:
+            click.echo(f"{mount.mountpoint}: the backup fails ({mount.backup.failing}); it is tried again")

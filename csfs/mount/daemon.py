@@ -17,12 +17,15 @@ import trio
 
 from csfs.backing.descriptor import Descriptor
 from csfs.lifecycle import documents, intents, leftovers, storage
+from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.recover import RECOVERING, STORE
 from csfs.mount import event_loop
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
 from csfs.mount.options import BadOption, MountOptions, Own
-from csfs.store.store import Store, UnknownFormat
+from csfs.store import backup
+from csfs.store.store import Damaged, Store, UnknownFormat
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +44,17 @@ class CannotMount(Exception):
 
 
 class Holder(msgspec.Struct):
-    """Who has an instance mounted; lies in the file that is locked for as long."""
+    """Who has an instance mounted, or rebuilds its store; lies in the file that is locked for as long."""
 
     pid: int
     mountpoint: str
-    """Empty while the instance is not mounted but checked and repaired."""
+    """Empty while the instance is not mounted, but repaired or its store rebuilt."""
     backing: str
 
 
 @contextmanager
 def holding(options: MountOptions) -> Iterator[None]:
-    """Makes this process the only one that has the instance mounted. Raises CannotMount."""
+    """Makes this process the only one that has the instance's store. Raises CannotMount."""
     if not _NAME.match(options.instance):
         raise CannotMount(
             f"{options.instance!r} is no name for an instance: use letters, digits, '.', '_' and '-'"
@@ -102,7 +105,10 @@ def _held_by(fd: int, name: str) -> str:
     except msgspec.DecodeError:
         return f"the instance {name} is being mounted by another process; try again"
     if not holder.mountpoint:
-        return f"the instance {name} is being repaired by process {holder.pid}: wait until that has ended"
+        return (
+            f"the instance {name} is being repaired, or its store rebuilt, by process {holder.pid}:"
+            " wait until that has ended"
+        )
     return (
         f"the instance {name} is mounted at {holder.mountpoint} already (backing {holder.backing},"
         f" process {holder.pid}): use that, or end it first: csfs umount {holder.mountpoint}"
@@ -121,16 +127,30 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
     os.umask(0)
     limit = _raise_descriptor_limit()
     with holding(options):
-        try:
-            store = Store.open(options.directory / "store", options.instance)
-        except (OSError, UnknownFormat) as error:
-            raise CannotMount(f"{options.directory}: {error}") from error
+        store = _open_store(options)
         try:
             trio.run(_run, options, own, fuse, store, limit // _DESCRIPTOR_SHARE, ready)
         except* CannotMount as group:
             raise group.exceptions[0] from None
         finally:
             store.close()
+
+
+def _open_store(options: MountOptions) -> Store:
+    directory = options.directory / STORE
+    rebuild = f"csfs recover {options.backing} --instance {options.instance} --state {options.state}"
+    if (options.directory / RECOVERING).exists() and not directory.exists():
+        raise CannotMount(f"the recovery of {directory} was cut short; repeat it: {rebuild}")
+    try:
+        return Store.open(directory, options.instance)
+    except (OSError, UnknownFormat) as error:
+        raise CannotMount(f"{options.directory}: {error}") from error
+    except Damaged as error:
+        newest = [f" --from {path}" for path in backup.listed(backup.place(options.directory))[-1:]]
+        raise CannotMount(
+            f"{directory} is damaged: {error}\nrebuild it from the projects and the newest backup:"
+            f" {rebuild}{''.join(newest)}"
+        ) from error
 
 
 def _raise_descriptor_limit() -> int:
@@ -152,6 +172,7 @@ async def _run(
     except OSError as error:
         raise CannotMount(f"{options.backing} cannot be mounted: {error.strerror}") from error
     _check_mountpoint(options.mountpoint)
+    daily = DailyBackup(store, backup.place(options.directory), every=own.backup_seconds)
     instance = Instance(store, backing, options.mountpoint, takeover=own.takeover, threads=own.threads)
     try:
         await storage.recognise(instance, accept=own.accept_storage)
@@ -168,6 +189,7 @@ async def _run(
         descriptors=descriptors,
         passthrough=own.passthrough,
         strict=own.strict,
+        backup=daily,
     )
     event_loop.install()
     trio.to_thread.current_default_thread_limiter().total_tokens = _TASKS
@@ -184,6 +206,7 @@ async def _run(
             nursery.start_soon(instance.liveness.keep)
             nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
+            nursery.start_soon(daily.run)
             nursery.start_soon(_end_on_signal)
             try:
                 await pyfuse3.main(min_tasks=_TASKS, max_tasks=_TASKS)

@@ -9,6 +9,7 @@ from pyfuse3 import EntryAttributes, RequestContext
 from csfs import __version__
 from csfs.domain import state
 from csfs.lifecycle import clock, processes
+from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
 from csfs.mount.handles import Handles
@@ -38,10 +39,12 @@ class Mount:
         backing: str,
         *,
         descriptors: int,
+        backup: DailyBackup,
         passthrough: bool = True,
         strict: bool = False,
     ) -> None:
         self.instance = instance
+        self.backup = backup
         self.backing = backing
         """The path of the backing directory, for people."""
         self.tree = Tree(instance.backing, descriptors=descriptors)
@@ -164,6 +167,7 @@ class Mount:
                 for project in instance.projects.values()
                 for path, reason in project.export_failures.items()
             },
+            "backup": self.backup.status(),
             "passthrough": self.passthrough.off or "active",
             "strict": self.strict,
             "io": "threads" if instance.threads else "inline",

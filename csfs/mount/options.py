@@ -1,5 +1,6 @@
 """What is given to `csfs mount`, and the words of -o that are csfs's own."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -8,6 +9,8 @@ from csfs.domain import session
 
 _NO_PASSTHROUGH = "nopassthrough"
 _STRICT = "strict"
+_BACKUP = "backup="
+_HOURS = re.compile(r"[0-9]{1,6}\Z")
 _ACCEPT_STORAGE = "accept_storage"
 _TAKEOVER = "takeover="
 _THREADS, _INLINE = "io=threads", "io=inline"
@@ -27,6 +30,7 @@ class Own:
     | `nopassthrough` | all data goes through the daemon |
     | `strict` | what is written in a project goes through the daemon, which asks each time if it may |
     | `io=threads`, `io=inline` | whether backing calls may hold up others; by its type if not given |
+    | `backup=HOURS`, `backup=off` | how often the store is backed up; every day if it is not given |
     | `takeover=SECONDS` | an instance that is silent for so long counts as dead |
     | `accept_storage` | the storage is another one than before, and that is intended |
     """
@@ -36,15 +40,20 @@ class Own:
     takeover: float = session.TAKEOVER_SECONDS
     accept_storage: bool = False
     threads: bool | None = None
+    backup_seconds: float = 24 * 3600.0
+    """From one automatic backup to the next; 0: none."""
 
     @classmethod
     def parse(cls, words: frozenset[str]) -> tuple[Self, frozenset[str]]:
         """csfs's own options, and the words that are left. Raises BadOption."""
         rest = set(words)
-        takeover = session.TAKEOVER_SECONDS
+        takeover, backup = session.TAKEOVER_SECONDS, cls.backup_seconds
         for word in words:
             if word.startswith(_TAKEOVER):
                 takeover = _seconds(word)
+                rest.discard(word)
+            elif word.startswith(_BACKUP):
+                backup = _backup_seconds(word)
                 rest.discard(word)
         rest -= {_NO_PASSTHROUGH, _STRICT, _ACCEPT_STORAGE, _THREADS, _INLINE}
         own = cls(
@@ -52,6 +61,7 @@ class Own:
             strict=_STRICT in words,
             takeover=takeover,
             accept_storage=_ACCEPT_STORAGE in words,
+            backup_seconds=backup,
             threads=True if _THREADS in words else False if _INLINE in words else None,
         )
         return own, frozenset(rest)
@@ -65,6 +75,13 @@ def _seconds(word: str) -> float:
     if not _LEAST_TAKEOVER <= seconds <= 1e9:
         raise BadOption(f"-o {word}: a number of seconds, at least {_LEAST_TAKEOVER:g}, is wanted")
     return seconds
+
+
+def _backup_seconds(word: str) -> float:
+    hours = word.removeprefix(_BACKUP)
+    if hours != "off" and not _HOURS.match(hours):
+        raise BadOption(f"-o {word}: say how many hours, or off")
+    return 0.0 if hours == "off" else float(hours) * 3600
 
 
 @dataclass(frozen=True)

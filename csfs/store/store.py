@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import lmdb
 import msgspec
 
 from csfs.domain.manifest import Page
-from csfs.store import records
+from csfs.store import integrity, records
 from csfs.store.writer import Writer, as_oserror
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ T = TypeVar("T")
 MAP_SIZE = 1 << 40
 """Bytes of address space: the file grows only as it fills, so this never has to be changed."""
 
-_DATABASES = (
+DATABASES = (
     "instance",
     "projects",
     "documents",
@@ -41,8 +42,21 @@ _intent = msgspec.msgpack.Decoder(records.Intent)
 _encode = msgspec.msgpack.Encoder().encode
 
 
+DAMAGE: tuple[type[lmdb.Error], ...] = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+)
+"""What LMDB raises for a file whose content makes no sense."""
+
+
 class UnknownFormat(Exception):
     """The store was written by another version of csfs."""
+
+
+class Damaged(Exception):
+    """What lies there is no store any more, or not all of one; says what is wrong."""
 
 
 def _number_key(number: int) -> bytes:
@@ -67,7 +81,7 @@ class View:
     def instance(self) -> records.Instance:
         content = self._txn.get(b"instance", db=self._db["instance"])
         if content is None:
-            raise UnknownFormat("the store holds no instance")
+            raise Damaged("it does not say whose it is: its instance record is missing")
         return _instance.decode(content)
 
     def project(self, number: int) -> records.Project | None:
@@ -221,17 +235,6 @@ class Change(View):
                 cursor.delete()
 
 
-def _check_format(instance: records.Instance) -> None:
-    if instance.format != records.FORMAT:
-        raise UnknownFormat(
-            f"the store has format {instance.format}, this version of csfs reads {records.FORMAT}"
-        )
-
-
-def _not_readable(error: lmdb.Error) -> OSError:
-    return OSError(error.code if error.code > 0 else errno.EIO, f"the store: {error}")
-
-
 class Store:
     """An open instance store. One process at a time writes it; see `lifecycle.instance`.
 
@@ -243,76 +246,92 @@ class Store:
     def __init__(self, environment: lmdb.Environment) -> None:
         self._environment = environment
         only_read = environment.flags()["readonly"]
-        self._db = {name: environment.open_db(name.encode(), create=not only_read) for name in _DATABASES}
+        self._db = {name: environment.open_db(name.encode(), create=not only_read) for name in DATABASES}
         self._writer = None if only_read else Writer(environment, lambda txn: Change(txn, self._db))
 
     @classmethod
     def open(cls, directory: Path, name: str) -> Self:
         """Opens the store in `directory`, creating it for an instance of this name if there is none.
 
-        Raises UnknownFormat for a store of another version, OSError if it cannot be read.
+        Raises Damaged if what lies there cannot be read whole, UnknownFormat for a store of another
+        version, OSError if the filesystem fails. Nothing is changed then.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(directory.iterdir()):
+            cls._create(directory, name)
+        if fault := integrity.fault(os.fspath(directory)):
+            raise Damaged(fault)
         try:
-            environment = lmdb.open(
-                os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600
-            )
-            store = cls(environment)
-            try:
-                store._initialise(name)
-            except BaseException:
-                store.close()
-                raise
+            store = cls(_environment(directory))
+        except DAMAGE as error:
+            raise Damaged(str(error)) from error
         except lmdb.Error as error:
             raise as_oserror(error, os.fspath(directory)) from error
+        try:
+            store._environment.reader_check()
+            store.read(check_records)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @classmethod
-    def open_for_reading(cls, directory: Path) -> Self:
-        """Opens the store in `directory` as it is, beside the process that writes it.
+    def open_for_reading(cls, path: Path) -> Self:
+        """Opens the store in the directory `path` beside the process that writes it, or a backup: a file.
 
         Nothing in it is changed: what LMDB notes of its readers lies in a file of its own, and keeps no
-        writer waiting. `write` is refused. Raises FileNotFoundError if there is none, UnknownFormat for
-        a store of another version, OSError if it cannot be read.
+        writer waiting. `write` is refused. Raises what `open` does, FileNotFoundError if there is none.
         """
+        is_store = path.is_dir()
+        os.stat(path)
+        if fault := integrity.fault(os.fspath(path)):
+            raise Damaged(fault)
         try:
             environment = lmdb.open(
-                os.fspath(directory),
+                os.fspath(path),
                 map_size=MAP_SIZE,
-                max_dbs=len(_DATABASES),
+                max_dbs=len(DATABASES),
+                subdir=is_store,
+                lock=is_store,
                 readonly=True,
                 create=False,
             )
+        except DAMAGE as error:
+            raise Damaged(str(error)) from error
         except lmdb.Error as error:
-            raise _not_readable(error) from error
+            raise as_oserror(error, os.fspath(path.parent)) from error
         try:
             store = cls(environment)
-            _check_format(store.read(View.instance))
+            store.read(check_records)
         except lmdb.NotFoundError as error:
             environment.close()
-            raise UnknownFormat("the store holds no instance") from error
-        except lmdb.Error as error:
-            environment.close()
-            raise _not_readable(error) from error
+            raise Damaged("it holds no instance") from error
         except BaseException:
             environment.close()
             raise
         return store
 
-    def _initialise(self, name: str) -> None:
-        with self._environment.begin(write=True) as txn:
-            change = Change(txn, self._db)
-            content = txn.get(b"instance", db=self._db["instance"])
-            if content is None:
-                change.put_instance(
-                    records.Instance(
-                        uuid=str(uuid.uuid4()),
-                        name=name,
-                        created=datetime.now(UTC).isoformat(timespec="seconds"),
-                    )
-                )
-                return
-            _check_format(change.instance())
+    @classmethod
+    def _create(cls, directory: Path, name: str) -> None:
+        """Makes a store under another name first: one that is there is whole."""
+        making = directory.with_name(directory.name + ".new")
+        if making.exists():
+            shutil.rmtree(making)
+        making.mkdir(mode=0o700, parents=True)
+        instance = records.Instance(
+            uuid=str(uuid.uuid4()), name=name, created=datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        try:
+            store = cls(_environment(making))
+            try:
+                with store._environment.begin(write=True) as txn:
+                    Change(txn, store._db).put_instance(instance)
+            finally:
+                store.close()
+        except lmdb.Error as error:
+            raise as_oserror(error, os.fspath(making)) from error
+        os.rename(making, directory)
+        sync_directory(directory.parent)
 
     def read(self, look: Callable[[View], T]) -> T:
         """What `look` finds in one consistent state of the store. Keep nothing lazy of it."""
@@ -330,11 +349,49 @@ class Store:
             raise OSError(errno.EROFS, "the store is open for reading only")
         return await self._writer.submit(work)
 
+    def copy_to(self, fd: int) -> None:
+        """Writes a compacted copy of one consistent state to a file; writers go on. Raises OSError."""
+        self._environment.reader_check()
+        copy_environment(self._environment, fd)
+
     def size(self) -> int:
         """Bytes on disk."""
-        return os.stat(os.path.join(self._environment.path(), "data.mdb")).st_blocks * 512
+        return os.stat(os.path.join(self._environment.path(), integrity.DATA)).st_blocks * 512
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
         self._environment.close()
+
+
+def check_records(view: View) -> None:
+    """Passes if the records can be read by this version. Raises Damaged, UnknownFormat."""
+    try:
+        found = view.instance().format
+        if found != records.FORMAT:
+            raise UnknownFormat(f"the store has format {found}, this version of csfs reads {records.FORMAT}")
+        view.projects()
+        view.intents()
+    except msgspec.DecodeError as error:
+        raise Damaged(f"a record cannot be read: {error}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Makes names in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _environment(directory: Path) -> lmdb.Environment:
+    return lmdb.open(os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(DATABASES), mode=0o600)
+
+
+def copy_environment(environment: lmdb.Environment, fd: int) -> None:
+    """As `Store.copy_to`."""
+    try:
+        environment.copyfd(fd, compact=True)
+    except lmdb.Error as error:
+        raise as_oserror(error, os.path.dirname(environment.path())) from error

@@ -17,7 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from csfs.mount.daemon import CannotMount, MountOptions, serve
+from csfs.mount.daemon import CannotMount, serve
+from csfs.mount.options import MountOptions
 
 
 def main() -> None:

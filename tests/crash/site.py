@@ -106,8 +106,8 @@ class Site:
     def view(self) -> Iterator[View]:
         """What the store holds, whether a daemon runs or not."""
         directory = os.fspath(self.state / "lab1/store")
-        with lmdb.open(directory, readonly=True, max_dbs=len(store._DATABASES)) as environment:
-            databases = {name: environment.open_db(name.encode(), create=False) for name in store._DATABASES}
+        with lmdb.open(directory, readonly=True, max_dbs=len(store.DATABASES)) as environment:
+            databases = {name: environment.open_db(name.encode(), create=False) for name in store.DATABASES}
             with environment.begin() as txn:
                 yield View(txn, databases)
 

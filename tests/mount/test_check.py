@@ -223,7 +223,8 @@ def test_a_repair_is_named_to_who_would_mount(sample: Path, make_lab: LabMaker) 
     lab.run("touch CS-a/cs.lock").ok()
     lab.umount().ok()
     script = (
-        "import sys; from csfs.mount.daemon import MountOptions, holding; from pathlib import Path\n"
+        "import sys; from csfs.mount.daemon import holding; from csfs.mount.options import MountOptions\n"
+        "from pathlib import Path\n"
         "with holding(MountOptions(sys.argv[1], '', 'lab1', Path(sys.argv[2]))):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )
@@ -232,7 +233,7 @@ def test_a_repair_is_named_to_who_would_mount(sample: Path, make_lab: LabMaker) 
         assert holder.stdout is not None
         assert holder.stdin is not None
         assert holder.stdout.readline() == "held\n"
-        lab.try_mount().refused(f"is being repaired by process {holder.pid}")
+        lab.try_mount().refused("is being repaired", f"by process {holder.pid}")
         assert check(lab).code == 0
         holder.stdin.close()
     lab.mount()

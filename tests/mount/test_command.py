@@ -113,6 +113,7 @@ def test_status_lists_the_mounts(labs: tuple[Lab, Lab]) -> None:
             "pid": lab.pid,
             "state": "ready",
             "exports_failing": {},
+            "backup": {"last": None, "failing": ""},
         }
     assert str(two.mountpoint) in one.csfs("status").ok().out.split()
     two.kill()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -16,7 +17,7 @@ import trio
 
 from csfs.domain.manifest import Entry, Page
 from csfs.store import records
-from csfs.store.store import Change, Store, UnknownFormat, View
+from csfs.store.store import Change, Damaged, Store, UnknownFormat, View
 
 NEIGHBOURS = (1, 2, 255, 256, 257, 65535, 65536, 2**24, 2**32 - 1)
 """Project numbers whose keys begin alike, or come right after one another."""
@@ -151,13 +152,67 @@ async def test_another_format_is_refused(directory: Path) -> None:
             Store.open(directory, "lab1")
 
 
-def test_what_is_no_store_cannot_be_opened(directory: Path) -> None:
-    directory.mkdir(parents=True)
-    (directory / "data.mdb").write_bytes(b"no LMDB environment" * 1000)
-    with pytest.raises(OSError) as caught:
+DAMAGE: dict[str, Callable[[Path, int], None]] = {
+    "empty": lambda data, size: os.truncate(data, 0),
+    "cut in its first page": lambda data, size: os.truncate(data, 1000),
+    "cut after its first pages": lambda data, size: os.truncate(data, 8192),
+    "cut in half": lambda data, size: os.truncate(data, size // 2),
+    "without its last page": lambda data, size: os.truncate(data, size - 4096),
+    "its first pages overwritten": lambda data, size: overwrite(data, 0, 8192),
+    "all but its first pages overwritten": lambda data, size: overwrite(data, 8192, size - 8192),
+    "random bytes": lambda data, size: overwrite(data, 0, size),
+    "zeros": lambda data, size: data.write_bytes(bytes(size)) and None,
+    "no LMDB environment": lambda data, size: data.write_bytes(b"no LMDB environment" * 1000) and None,
+    "missing": lambda data, size: data.unlink(),
+}
+
+
+def overwrite(path: Path, at: int, size: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(random.Random(1).randbytes(size))
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+async def test_a_damaged_store_is_refused_and_left_alone(directory: Path, name: str) -> None:
+    store = Store.open(directory, "lab1")
+    await store.write(lambda change: fill(change, 1))
+    for number in range(100):
+        await store.write(put(f"J{number}/job.json", bytes(20_000)))
+    store.close()
+    data = directory / "data.mdb"
+    DAMAGE[name](data, data.stat().st_size)
+    before = data.read_bytes() if data.exists() else None
+    for _ in range(2):
+        with pytest.raises(Damaged):
+            Store.open(directory, "lab1")
+    with pytest.raises(Damaged):
+        Store.open_for_reading(directory)
+    assert (data.read_bytes() if data.exists() else None) == before
+
+
+async def test_a_store_that_does_not_say_whose_it_is_is_damaged(directory: Path) -> None:
+    store = Store.open(directory, "lab1")
+    await store.write(lambda change: change._txn.delete(b"instance", db=change._db["instance"]))
+    store.close()
+    with pytest.raises(Damaged, match="whose"):
         Store.open(directory, "lab1")
-    assert caught.value.errno is not None
-    assert caught.value.errno > 0
+
+
+async def test_a_record_that_cannot_be_read_is_damage(directory: Path) -> None:
+    store = Store.open(directory, "lab1")
+    await store.write(lambda change: change._txn.put(b"\0\0\0\1", b"\xc1", db=change._db["projects"]))
+    store.close()
+    with pytest.raises(Damaged, match="record"):
+        Store.open(directory, "lab1")
+
+
+def test_what_was_left_of_making_a_store_is_not_in_the_way(directory: Path) -> None:
+    making = directory.with_name(directory.name + ".new")
+    making.mkdir(parents=True)
+    (making / "data.mdb").write_bytes(b"")
+    Store.open(directory, "lab1").close()
+    assert not making.exists()
 
 
 def test_a_file_in_the_way_is_an_oserror(directory: Path) -> None:
@@ -575,10 +630,10 @@ def test_for_reading_there_has_to_be_one(directory: Path) -> None:
         Store.open_for_reading(directory)
     assert not directory.exists()
     directory.mkdir(parents=True)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Damaged):
         Store.open_for_reading(directory)
     (directory / "data.mdb").write_bytes(b"no store" * 1000)
-    with pytest.raises(OSError, match="the store"):
+    with pytest.raises(Damaged):
         Store.open_for_reading(directory)
 
 
@@ -593,7 +648,7 @@ async def test_for_reading_the_format_is_checked(store: Store, directory: Path) 
 def test_for_reading_it_may_be_empty(directory: Path) -> None:
     directory.mkdir(parents=True)
     lmdb.open(str(directory), max_dbs=8).close()
-    with pytest.raises(UnknownFormat, match="no instance"):
+    with pytest.raises(Damaged, match="no instance"):
         Store.open_for_reading(directory)
 
 
@@ -602,3 +657,24 @@ async def test_a_page_of_a_manifest(store: Store) -> None:
     assert store.read(lambda view: view.manifest_page(1, 255)) == page(255)
     assert store.read(lambda view: view.manifest_page(1, 2)) is None
     assert store.read(lambda view: view.manifest_page(2, 0)) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_damage_anywhere_is_refused_or_harmless(directory: Path, seed: int) -> None:
+    """Documents that were overwritten are what they are; to read what opens never ends the process."""
+    store = Store.open(directory, "lab1")
+    for number in range(40):
+        await store.write(put(f"J{number}/job.json", bytes(300 * number)))
+    await store.write(lambda change: fill(change, 7))
+    store.close()
+    data = directory / "data.mdb"
+    chosen = random.Random(seed)
+    overwrite(data, chosen.randrange(4096, data.stat().st_size - 600), 600)
+    try:
+        store = Store.open(directory, "lab1")
+    except (Damaged, UnknownFormat):
+        return
+    try:
+        assert store.read(lambda view: [view.document(1, path) for path in view.paths(1)])
+    finally:
+        store.close()

@@ -1,0 +1,118 @@
+"""`csfs recover`: rebuilds the store of an instance, and tells what came back."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from csfs.cli.mount import default_state
+from csfs.cli.mounts import all_mounts, is_below
+
+if TYPE_CHECKING:
+    from csfs.lifecycle.recover import Report, Wanted
+
+
+@click.command("recover")
+@click.argument("backing", type=click.Path(exists=True, file_okay=False, resolve_path=True))
+@click.option("--instance", required=True, metavar="NAME", help="Whose store.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.option("--uuid", help="Of the instance, where locks name several of this NAME.")
+@click.option(
+    "--from",
+    "backup",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    metavar="BACKUP",
+    help="A file made by `csfs backup`.",
+)
+@click.option("--replace", is_flag=True, help="Also a store that is not damaged.")
+@click.option("--dry-run", is_flag=True, help="Tell what would come back, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON, for programs.")
+def command(
+    backing: str,
+    instance: str,
+    state: Path | None,
+    uuid: str | None,
+    backup: Path | None,
+    replace: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Rebuild the lost or damaged store of an instance from the projects below BACKING.
+
+    The projects whose locks name the instance come back with their numbers, attached or archived as
+    they were. With a backup also what the directories do not hold: jobs that failed or were killed,
+    detached projects, archived ones that are away. The instance must not be mounted. The old store
+    stays beside the new one, and nothing below BACKING is changed.
+
+    \b
+    Examples:
+      csfs recover /data/projects --instance lab1 --dry-run
+      csfs recover /data/projects --instance lab1 --from /safe/lab1.mdb
+    """
+    from csfs.lifecycle.recover import Wanted
+
+    directory = (state or default_state()).absolute() / instance
+    for mount in all_mounts():
+        ours = mount.instance == instance and os.path.realpath(mount.backing) == backing
+        if ours or is_below(backing, mount.mountpoint):
+            raise click.ClickException(
+                f"{mount.instance or 'an instance'} is mounted at {mount.mountpoint}; end that first:"
+                f" csfs umount {mount.mountpoint}"
+            )
+    report = _recover(Wanted(backing, directory, instance, uuid, backup, replace, dry_run))
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    else:
+        _show(report, directory)
+
+
+def _recover(wanted: "Wanted") -> "Report":
+    import trio
+
+    from csfs.lifecycle.recover import recover
+    from csfs.lifecycle.survey import CannotRecover
+    from csfs.mount.daemon import CannotMount, holding
+    from csfs.mount.options import MountOptions
+    from csfs.store.store import Damaged, UnknownFormat
+
+    options = MountOptions(wanted.backing, "", wanted.instance, wanted.directory.parent)
+    try:
+        with holding(options):
+            return trio.run(recover, wanted)
+    except (CannotMount, CannotRecover) as error:
+        raise click.ClickException(str(error)) from error
+    except (OSError, Damaged, UnknownFormat) as error:
+        raise click.ClickException(f"nothing was recovered, and nothing changed: {error}") from error
+
+
+def _show(report: "Report", directory: Path) -> None:
+    from csfs.store import backup
+
+    for project in report.projects:
+        click.echo(f"{project.uid} {project.path}: {project.state}, {project.jobs} jobs")
+        if project.from_backup:
+            click.echo(f"  from the backup: {', '.join(project.from_backup)}")
+        for note in project.notes:
+            click.echo(f"  {note}")
+    for kept in report.kept:
+        click.echo(f"{kept.uid} {kept.path}: from the backup; {kept.why}")
+    for passed in report.passed_over:
+        click.echo(f"not taken: {passed.path} {f'({passed.uid})' if passed.uid else ''}: {passed.why}")
+    for project in report.projects:
+        if project.never_exported:
+            jobs = "; ".join(f"{each.job} {each.why}" for each in project.never_exported)
+            click.echo(f"{project.uid} {project.path}: {jobs}")
+    would = "would be" if report.dry_run else "is"
+    click.echo(
+        f"the store of {report.instance} ({report.uuid}) {would} rebuilt:"
+        f" {len(report.projects)} projects from their locks, {len(report.kept)} from the backup alone;"
+        f" the next one gets P{report.next_project}"
+    )
+    if report.set_aside is not None:
+        click.echo(f"the store before it is kept in {report.set_aside}")
+    newest = backup.listed(backup.place(directory))[-1:]
+    if report.backup is None and newest:
+        click.echo(f"there is a backup; with --from {newest[0]} comes back what is not on the directories")
