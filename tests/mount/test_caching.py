@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from csfs.cli.sample.project import build
+from tests.mount.conftest import LabMaker
 from tests.mount.lab import Lab, wait_for
 
 PROMISED_SECONDS = 1.0
@@ -75,3 +77,22 @@ def test_a_listing_that_is_kept_follows_every_change(sample: Path, lab: Lab) -> 
     wait_for(lambda: "made below" in listed(directory), "a file that was made below is listed")
     (below / "made below").unlink()
     wait_for(lambda: "made below" not in listed(directory), "a file that was removed below is not listed")
+
+
+def test_a_document_is_found_whatever_became_of_its_file(tmp_path: Path, make_lab: LabMaker) -> None:
+    """Attach replaces files whose inode numbers then go to others, while the kernel still knows them."""
+    projects, jobs = ("CS-a", "CS-b", "CS-c"), ("J1", "J2", "J3", "J5", "J9")
+    (tmp_path / "backing").mkdir()
+    for name in projects:
+        build(tmp_path / "backing" / name, movies=1)
+    lab = make_lab()
+    for _ in range(10):
+        for name in projects:
+            for job in jobs:
+                (lab / name / job / "job.json").stat()
+            (lab / name / "cs.lock").touch()
+            for each in projects:
+                for job in jobs:
+                    assert (lab / each / job / "job.json").stat().st_size > 0
+        for name in projects:
+            (lab / name / "cs.lock").unlink()

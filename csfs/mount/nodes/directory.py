@@ -30,8 +30,8 @@ _TEMPORARY = names.TEMPORARY_PREFIX.encode()
 _LOCK = names.LOCK.encode()
 MEANINGFUL = frozenset({_LOCK, names.PROJECT_DOCUMENT.encode()})
 """Names whose coming and going make a directory a project, or end that: the kernel asks each time."""
-_APPEARING = frozenset(MEANINGFUL | {names.WORKSPACES_DOCUMENT.encode(), names.JOB_DOCUMENT.encode()})
-"""Names under which something may come to be that nobody has made through the mount."""
+_SERVED = frozenset(MEANINGFUL | {names.WORKSPACES_DOCUMENT.encode(), names.JOB_DOCUMENT.encode()})
+"""What csfs serves itself while it holds a project: it comes to be, and changes, without a request."""
 _TICK_SECONDS = 2.0
 """No filesystem's mtime is coarser."""
 _GUARDED = HELD | {State.FOREIGN}
@@ -160,7 +160,7 @@ class Directory(BackingNode):
         try:
             found = await self.mount.instance.io(self.descriptor.stat, name)
         except FileNotFoundError:
-            if name in _APPEARING:
+            if name in _SERVED:
                 raise
             return attributes.ABSENT
         return self._entered(name, found)
@@ -344,8 +344,9 @@ class Interior(Directory):
 def _described(name: bytes, found: os.stat_result, inode: Inode) -> EntryAttributes:
     """What the kernel is told of a file under a name."""
     entry = attributes.of_file(found, inode)
-    if name in MEANINGFUL:
-        entry.entry_timeout = 0
+    if name in _SERVED:
+        # Attach serves another inode under the name, and its exports give the number of this one away.
+        entry.entry_timeout = entry.attr_timeout = 0
     return entry
 
 
