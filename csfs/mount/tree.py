@@ -5,6 +5,7 @@ there is no descriptor per file (design section 7).
 """
 
 import errno
+import gc
 import hashlib
 import os
 import stat
@@ -18,6 +19,8 @@ from csfs.backing.descriptor import Descriptor
 if TYPE_CHECKING:
     from csfs.mount.nodes.base import Node
 
+_MANY = 10_000
+"""Below so many inodes it is not worth while to give memory back."""
 _VIRTUAL = 1 << 63
 """Set in the numbers of inodes that do not lie on the backing filesystem under that number."""
 
@@ -90,6 +93,8 @@ class Tree:
         self._limit = descriptors
         self._recent: OrderedDict[Inode, None] = OrderedDict()
         self._elsewhere: dict[tuple[int, int], int] = {}
+        self._most = 1
+        """Inodes that were known at the same time, since memory was given back."""
 
     def id_of(self, found: os.stat_result) -> int:
         """The number under which the kernel knows a file: its own, unless another has that."""
@@ -171,9 +176,19 @@ class Tree:
         inode = self.inodes.get(id)
         if inode is None or id == pyfuse3.ROOT_INODE:
             return
+        if len(self.inodes) > self._most:
+            self._most = len(self.inodes)
         inode.lookups -= lookups
         if inode.lookups <= 0:
             self.discard(inode)
+            if len(self.inodes) < self._most >> 3 and self._most > _MANY:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Gives memory back when the kernel has forgotten most inodes: a dict never shrinks by itself."""
+        self.inodes = dict(self.inodes)
+        self._most = len(self.inodes)
+        gc.collect()
 
     def discard(self, inode: Inode) -> None:
         """Drops an inode to which the kernel holds no reference."""
