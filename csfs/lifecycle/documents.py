@@ -4,14 +4,14 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import msgspec
 import trio
 
 from csfs.backing.descriptor import Descriptor
-from csfs.backing.export import Export, export
+from csfs.backing.export import Export, clear_failed, export
 from csfs.domain import document, job, names
 from csfs.domain.document import Document, Kind
 from csfs.domain.refusals import Refusal
@@ -193,6 +193,8 @@ async def export_all(instance: Instance, project: Project, *, held_back: bool = 
         return [path for path in view.unexported(number) if held_back or not is_held_back(view, number, path)]
 
     paths = instance.store.read(due)
+    for path in project.export_failures.keys() - set(paths):
+        del project.export_failures[path]  # it was to be exported for a detach that failed
     failure: OSError | None = None
     for start in range(0, len(paths), _TOGETHER):
         together = paths[start : start + _TOGETHER]
@@ -237,8 +239,9 @@ async def _export(instance: Instance, project: Project, *paths: str) -> None:
         due = instance.store.read(look)
         if not due:
             return
+        failed = project.export_failures.keys() & paths
         try:
-            await holding(instance, project, lambda confirm: _write(project.directory, due, confirm))
+            await holding(instance, project, lambda confirm: _write(project.directory, due, failed, confirm))
         except OSError as error:
             project.export_failures.update(dict.fromkeys(paths, error.strerror or str(error)))
             raise
@@ -255,7 +258,10 @@ class _Due(NamedTuple):
     content: bytes
 
 
-def _write(project: Descriptor, due: list[_Due], confirm: Callable[[], None]) -> None:
+def _write(
+    project: Descriptor, due: list[_Due], failed: Collection[str], confirm: Callable[[], None]
+) -> None:
+    """`failed` are those among them of which the last attempt may have left a temporary file."""
     exports = []
     for each in due:
         parent, _, name = each.path.encode().rpartition(b"/")
@@ -264,6 +270,8 @@ def _write(project: Descriptor, due: list[_Due], confirm: Callable[[], None]) ->
         except FileNotFoundError:
             confirm()
             directory = _directory_again(project, parent)
+        if each.path in failed:
+            clear_failed(directory)
         owner = owner_of(directory)
         exports.append(Export(directory, name, each.content, each.head.mtime_ns, owner))
     export(exports, confirm)

@@ -44,6 +44,8 @@ class Project:
     """Documents, and the lock, that an archived project has already left behind on its way out."""
     transition: str = ""
     """The action that is under way; empty between actions."""
+    unsettled: str = ""
+    """An action that failed half way, so that nothing may change before it is settled; see `intents`."""
     progress: int = 0
     """Of an attach: jobs that were read so far."""
     new_jobs: dict[str, int] = field(default_factory=dict)

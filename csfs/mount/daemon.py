@@ -158,6 +158,7 @@ async def _run(
             nursery.start_soon(instance.liveness.keep)
             nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
+            nursery.start_soon(intents.settle_failed, instance)
             nursery.start_soon(_end_on_signal)
             try:
                 await pyfuse3.main(min_tasks=99, max_tasks=99)

@@ -1,6 +1,8 @@
 """The LMDB environment of an instance: opening it, reading it, and the transactions that write it."""
 
+import errno
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ import msgspec
 
 from csfs.domain.manifest import Page
 from csfs.store import records
-from csfs.store.writer import Writer, as_oserror
+from csfs.store.writer import StoreFailed, Writer, as_oserror
 
 T = TypeVar("T")
 
@@ -222,9 +224,25 @@ class Store:
     """
 
     def __init__(self, environment: lmdb.Environment) -> None:
+        self._path = environment.path()
+        self._in_use = threading.RLock()
+        """Held while the environment is read, and while it is replaced."""
+        self._use(environment)
+        self._writer = Writer(environment, lambda txn: Change(txn, self._db), self._reopen)
+
+    def _use(self, environment: lmdb.Environment) -> None:
         self._environment = environment
         self._db = {name: environment.open_db(name.encode()) for name in _DATABASES}
-        self._writer = Writer(environment, lambda txn: Change(txn, self._db))
+
+    def _reopen(self) -> lmdb.Environment:
+        """Opens the environment anew: LMDB does not go on with one whose meta page could not be written.
+
+        What it finds is what was committed before that. Raises lmdb.Error.
+        """
+        with self._in_use:
+            self._environment.close()
+            self._use(_environment(self._path))
+            return self._environment
 
     @classmethod
     def open(cls, directory: Path, name: str) -> Self:
@@ -234,9 +252,7 @@ class Store:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            environment = lmdb.open(
-                os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600
-            )
+            environment = _environment(os.fspath(directory))
             store = cls(environment)
             try:
                 store._initialise(name)
@@ -267,9 +283,16 @@ class Store:
                 )
 
     def read(self, look: Callable[[View], T]) -> T:
-        """What `look` finds in one consistent state of the store. Keep nothing lazy of it."""
-        with self._environment.begin() as txn:
-            return look(View(txn, self._db))
+        """What `look` finds in one consistent state of the store. Keep nothing lazy of it.
+
+        Raises OSError EIO while the store cannot be read.
+        """
+        with self._in_use:
+            try:
+                with self._environment.begin() as txn:
+                    return look(View(txn, self._db))
+            except lmdb.Error as error:
+                raise StoreFailed(errno.EIO, f"the store: {error}") from error
 
     async def write(self, work: Callable[[Change], T]) -> T:
         """Runs `work` in a write transaction and returns once that is on disk.
@@ -281,8 +304,12 @@ class Store:
 
     def size(self) -> int:
         """Bytes on disk."""
-        return os.stat(os.path.join(self._environment.path(), "data.mdb")).st_blocks * 512
+        return os.stat(os.path.join(self._path, "data.mdb")).st_blocks * 512
 
     def close(self) -> None:
         self._writer.close()
         self._environment.close()
+
+
+def _environment(directory: str) -> lmdb.Environment:
+    return lmdb.open(directory, map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600)
