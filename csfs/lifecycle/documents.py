@@ -287,19 +287,23 @@ def _directory_again(project: Descriptor, name: bytes) -> Descriptor:
     return directory
 
 
+async def _work_off(instance: Instance, record: records.Project) -> None:
+    """Exports what is outstanding in one project. Raises Refusal, OSError."""
+    if not instance.store.read(lambda view: view.unexported(record.number)):
+        return
+    project = await instance.visit(record)
+    if project is not None and project.state == "attached" and not project.transition:
+        await export_all(instance, project)
+
+
 async def work_off(instance: Instance) -> None:
     """Exports what is outstanding in attached projects, for ever: a background task of the mount."""
     while True:
         for record in list(instance.claims.by_number.values()):
             if record.state != "attached":
                 continue
-            number = record.number
-            if not instance.store.read(lambda view, number=number: view.unexported(number)):  # type: ignore[misc]
-                continue
             try:
-                project = await instance.visit(record)
-                if project is not None and project.state == "attached" and not project.transition:
-                    await export_all(instance, project)
+                await _work_off(instance, record)
             except Refusal as refusal:
                 log.warning("exports of %s wait: %s", record.uid, refusal)
             except OSError as error:

@@ -237,11 +237,12 @@ class Store:
     def _reopen(self) -> lmdb.Environment:
         """Opens the environment anew: LMDB does not go on with one whose meta page could not be written.
 
-        What it finds is what was committed before that. Raises lmdb.Error.
+        What it finds is what was committed before that. Raises lmdb.Error, OSError; a store that was deleted
+        is not made anew.
         """
         with self._in_use:
             self._environment.close()
-            self._use(_environment(self._path))
+            self._use(_environment(self._path, create=False))
             return self._environment
 
     @classmethod
@@ -252,7 +253,7 @@ class Store:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            environment = _environment(os.fspath(directory))
+            environment = _environment(os.fspath(directory), create=True)
             store = cls(environment)
             try:
                 store._initialise(name)
@@ -302,8 +303,15 @@ class Store:
         """
         return await self._writer.submit(work)
 
+    @property
+    def problem(self) -> str:
+        """Why the store is of no use now, or will not be at the next mount; empty if all is well."""
+        if not os.path.exists(os.path.join(self._path, "data.mdb")):
+            return "its files were deleted: what is written now is lost when the mount ends"
+        return self._writer.problem
+
     def size(self) -> int:
-        """Bytes on disk."""
+        """Bytes on disk. Raises OSError."""
         return os.stat(os.path.join(self._path, "data.mdb")).st_blocks * 512
 
     def close(self) -> None:
@@ -311,5 +319,5 @@ class Store:
         self._environment.close()
 
 
-def _environment(directory: str) -> lmdb.Environment:
-    return lmdb.open(directory, map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600)
+def _environment(directory: str, *, create: bool) -> lmdb.Environment:
+    return lmdb.open(directory, map_size=MAP_SIZE, max_dbs=len(_DATABASES), mode=0o600, create=create)

@@ -73,7 +73,8 @@ class Writer(Generic[C]):
         self._path = environment.path()
         self._change = change
         self._reopen = reopen
-        self._usable = True
+        self.problem = ""
+        """Why nothing can be read or written at the moment; empty if it can."""
         self._queue: queue.SimpleQueue[_Ticket[C] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -98,7 +99,7 @@ class Writer(Generic[C]):
         while not ended:
             batch: list[_Ticket[C]] = []
             try:
-                ticket = self._queue.get(timeout=None if self._usable else _REOPEN_SECONDS)
+                ticket = self._queue.get(timeout=_REOPEN_SECONDS if self.problem else None)
             except queue.Empty:
                 self._make_usable()
                 continue
@@ -127,14 +128,14 @@ class Writer(Generic[C]):
             except lmdb.Error as error:
                 log.warning("the store has to be opened anew: %s", error)
                 self._environment = self._reopen()
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             log.warning("the store cannot be opened anew, it will be tried again: %s", error)
-            self._usable = False
+            self.problem = f"it cannot be opened anew: {error}"
         else:
-            self._usable = True
+            self.problem = ""
 
     def _commit(self, batch: list[_Ticket[C]]) -> None:
-        if not self._usable:
+        if self.problem:
             self._make_usable()
         try:
             with self._environment.begin(write=True) as txn:

@@ -1,16 +1,18 @@
-"""Filesystems that are full, read-only, gone, or older than the store: under a running mount and before it."""
+"""Filesystems that are full, read-only, gone, stopped, or older than the store."""
 
 import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.crash.actions import ACTIONS, Action
+from tests.crash.actions import ACTIONS, Action, rewrite
 from tests.crash.site import Site, files
 from tests.crash.test_faults import made_up_for
 from tests.crash.test_kill import check_outcome
@@ -112,21 +114,25 @@ def end(site: Site, action: Action, failure: OSError | None) -> None:
 @pytest.mark.parametrize("use_up", [fill, use_up_inodes])
 @pytest.mark.parametrize("where", ["backing", "state"])
 @pytest.mark.parametrize("action", ACTIONS, ids=str)
-def test_full(
-    disk: Disk, site: Site, action: Action, where: str, use_up: Callable[[Path], None]
-) -> None:
+def test_full(disk: Disk, site: Site, action: Action, where: str, use_up: Callable[[Path], None]) -> None:
     disk(where)
     begin(site, action)
     use_up(site.place / where)
     failure = attempt(site, action)
     if failure is not None:
         assert failure.errno in (errno.ENOSPC, None)
-        assert rules(site) == {"STORAGE_FULL" if where == "backing" else "STORE_FAILED"}
+        # What the kernel writes with passthrough it fails by itself.
+        assert rules(site) <= {"STORAGE_FULL" if where == "backing" else "STORE_FAILED"}
     free(site.place / where)
     end(site, action, failure)
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=str)
+@pytest.mark.parametrize(
+    "action",
+    # A filesystem with a removed directory that is still open cannot be made read-only.
+    [action for action in ACTIONS if action.name != "unarchive a copy"],
+    ids=str,
+)
 def test_read_only_backing(disk: Disk, site: Site, action: Action) -> None:
     """Said to be the filesystem's doing: not that the project is archived, or another instance's."""
     disk("backing")
@@ -135,7 +141,8 @@ def test_read_only_backing(disk: Disk, site: Site, action: Action) -> None:
     failure = attempt(site, action)
     if failure is not None:
         assert failure.errno in (errno.EROFS, None)
-        assert rules(site) == {"STORAGE_READ_ONLY"}
+        # rm -rf goes on, and then has no reason to be given the lock either.
+        assert rules(site) - {"ARCHIVE_LEAVES_WHOLE"} == {"STORAGE_READ_ONLY"}
     remount(site.backing, "rw")
     end(site, action, failure)
 
@@ -199,24 +206,32 @@ def test_mounting_with_a_full_state_directory(disk: Disk, site: Site) -> None:
     fill(site.state)
     site.mount()
     assert site.state_of("CS-x") == "attached"
+    before = (site / "CS-x/project.json").read_bytes()
+    large = json.dumps({**json.loads(before), "notes": "x" * 2_000_000}).encode()
     with pytest.raises(OSError, match="No space left"):
-        BY_NAME["edit in place"].act(site)
+        rewrite(site / "CS-x/project.json", large)
+    assert (site / "CS-x/project.json").read_bytes() == before
     free(site.state)
+    rewrite(site / "CS-x/project.json", large)
     BY_NAME["edit in place"].act(site)
     site.check()
 
 
-@pytest.mark.parametrize("how", ["full", "read-only"])
-def test_a_new_instance_without_room_for_its_store(disk: Disk, site: Site, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
+)
+def test_a_new_instance_without_room_for_its_store(disk: Disk, site: Site, how: str, words: str) -> None:
     disk("state")
     if how == "full":
-        fill(site.state)
+        use_up_inodes(site.state)
     else:
         remount(site.state, "ro")
-    with pytest.raises((MountFailed, AssertionError)) as refused:
-        site.mount()
-    site.umount()
-    assert "space" in str(refused.value) or "Read-only" in str(refused.value)
+    command = [sys.executable, "-m", "csfs", "mount", site.backing, site.mnt]
+    done = subprocess.run(
+        [*command, "--instance", "lab1", "--state", site.state], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert f"{site.state}/lab1 cannot be used: {words}; choose another with --state" in done.stderr
     remount(site.state, "rw")
     if how == "full":
         free(site.state)
@@ -226,10 +241,12 @@ def test_a_new_instance_without_room_for_its_store(disk: Disk, site: Site, how: 
 
 
 def test_store_deleted_under_the_mount(site: Site) -> None:
-    """The daemon goes on with the files that it has open; the next mount does not take it for a new one."""
+    """The daemon goes on with the files that it has open; the next mount takes nothing over."""
     site.mount()
     site.attached("CS-x")
     shutil.rmtree(site.state / "lab1/store")
+    shown = json.loads((site / ".csfs/status.json").read_text())
+    assert "its files were deleted" in shown["store_problem"]
     assert site.state_of("CS-x") == "attached"
     BY_NAME["edit in place"].act(site)
     BY_NAME["edit in place"].holds(site)
@@ -237,7 +254,7 @@ def test_store_deleted_under_the_mount(site: Site) -> None:
     site.umount()
     site.mount()
     assert site.state_of("CS-x") == "foreign"
-    assert "the store does not know that claim" in site.attribute("CS-x", "reason")
+    assert site.attribute("CS-x", "owner").startswith("lab1 (P1) on ")
     assert sorted(files(site.backing)) == before
 
 
@@ -279,9 +296,8 @@ def test_an_older_snapshot_put_in_the_place_of_the_backing_directory(site: Site)
     for number, title in ((2, "CS-archived"), (3, "CS-detached"), (4, "CS-new")):
         kept = json.loads((site / f".csfs/projects/P{number}/project.json").read_text())
         assert kept["title"] == title
-    os.chmod(site / "CS-archived", 0o755)
-    assert site.state_of("CS-archived") == "attached"
-    assert site.attribute("CS-archived", "uid") == "P2"
+    assert "came with a copy and is inert: lab1 (P2)" in site.attribute("CS-archived", "reason")
+    assert site.records()["P2"].state == "archived"
 
 
 def test_a_storage_that_hangs(site: Site) -> None:
@@ -291,26 +307,25 @@ def test_a_storage_that_hangs(site: Site) -> None:
     real = site.place / "real"
     real.mkdir()
     bindfs = subprocess.Popen(["bindfs", "-f", real, site.backing])
-    os_stopped = False
     try:
         wait_for(lambda: os.path.ismount(site.backing), "bindfs is mounted")
         site.mount()
         site.attached("CS-x")
         assert site.settle()
-        os.kill(bindfs.pid, 19)
-        os_stopped = True
+        os.kill(bindfs.pid, signal.SIGSTOP)
         waiting = subprocess.Popen(["touch", site / "CS-x/late"])
-        shown = json.loads((site / ".csfs/status.json").read_text())
-        assert shown["state"] == "ready"
+        words = [sys.executable, "-m", "csfs", "status", "--json"]
+        told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+        states = {each["mountpoint"]: each["state"] for each in json.loads(told.stdout)}
+        assert states[str(site.mnt)] == "hanging"
         assert waiting.poll() is None
-        os.kill(bindfs.pid, 18)
-        os_stopped = False
+        os.kill(bindfs.pid, signal.SIGCONT)
         assert waiting.wait(30) == 0
         assert (real / "CS-x/late").exists()
+        site.check()
         site.umount()
     finally:
-        if os_stopped:
-            os.kill(bindfs.pid, 18)
+        os.kill(bindfs.pid, signal.SIGCONT)
         site.crash()
         subprocess.run(["umount", "-l", site.backing], check=False, capture_output=True)
         bindfs.terminate()
