@@ -201,11 +201,11 @@ class Instance:
         if record is not None:
             self.claims.put(record)
         project.fresh_until = 0
-        self.changed(project)
         try:
             self.enter(project, record, await in_thread(self.look, project.directory))
         except OSError as error:
             log.warning("%s cannot be looked at: %s", os.fsdecode(project.path), error)
+            self.changed(project)
 
     def _seen(self, project: Project) -> None:
         """Believes what was seen for a while; not at all while this instance may be taken for dead."""

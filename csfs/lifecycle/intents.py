@@ -20,6 +20,7 @@ from csfs.backing.broken_lock import Reservation
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
+from csfs.domain.refusals import Refusal
 from csfs.lifecycle import documents, leftovers
 from csfs.lifecycle.instance import Instance, is_directory_of, owner_of
 from csfs.lifecycle.project import Project
@@ -28,6 +29,16 @@ from csfs.store.records import Intent
 from csfs.store.store import Change, View
 
 log = logging.getLogger(__name__)
+
+
+async def declare(instance: Instance, *intents: Intent) -> None:
+    """Writes intents before the first step of their action; durable on return. Raises OSError."""
+
+    def work(change: Change) -> None:
+        for intent in intents:
+            change.put_intent(intent)
+
+    await instance.store.write(work)
 
 
 @asynccontextmanager
@@ -39,15 +50,10 @@ async def whole(instance: Instance, *intents: Intent) -> AsyncIterator[None]:
     storage or the store does not let either be done, the error is raised, the projects take no change, and
     `settle_failed` tries again. Raises OSError.
     """
-
-    def declare(change: Change) -> None:
-        for intent in intents:
-            change.put_intent(intent)
-
     if not intents:
         yield
         return
-    await instance.store.write(declare)
+    await declare(instance, *intents)
     async with finished_or_taken_back(instance, *intents):
         yield
 
@@ -59,7 +65,8 @@ async def finished_or_taken_back(instance: Instance, *intents: Intent) -> AsyncI
         yield
     except BaseException as error:
         with trio.CancelScope(shield=True):
-            finished = [await _try_to_settle(instance, intent) for intent in intents]
+            refused = isinstance(error, Refusal)
+            finished = [await _try_to_settle(instance, intent, refused=refused) for intent in intents]
         if not isinstance(error, OSError):
             raise
         if error.errno == errno.ESTALE and any(each.after.number in instance.unsettled for each in intents):
@@ -70,10 +77,10 @@ async def finished_or_taken_back(instance: Instance, *intents: Intent) -> AsyncI
         log.warning("%s was finished although it failed at first: %s", _name(intents[0]), error)
 
 
-async def _try_to_settle(instance: Instance, intent: Intent) -> bool:
+async def _try_to_settle(instance: Instance, intent: Intent, *, refused: bool = False) -> bool:
     """Whether the action was finished; one that cannot be settled now is kept for later."""
     try:
-        finished = await _settle_here(instance, intent)
+        finished = await _settle_here(instance, intent, refused=refused)
     except (OSError, lockfile.NotOurs) as error:
         log.warning("%s failed half way and cannot be settled yet: %s", _name(intent), error)
         instance.unsettled[intent.after.number] = intent
@@ -86,11 +93,18 @@ async def _try_to_settle(instance: Instance, intent: Intent) -> bool:
     return finished
 
 
-async def _settle_here(instance: Instance, intent: Intent) -> bool:
-    """Settles an action of this mount: its projects are looked at anew. Raises OSError."""
+async def _settle_here(instance: Instance, intent: Intent, *, refused: bool) -> bool:
+    """Settles an action of this mount: its projects are looked at anew. Raises OSError.
+
+    One that was `refused`, for its lock is lost, has not come so far: that a lock is gone is no sign of it.
+    """
     if intent.action == "rescue":
         return await _settle_rescue(instance, intent)
-    outcome = await _settle(instance, intent)
+    if refused and intent.before is not None and intent.action != "move":
+        outcome: records.Project | None = intent.before
+        await _conclude(instance, intent, outcome)
+    else:
+        outcome = await _settle(instance, intent)
     for project in _projects(instance, intent):
         if outcome is not None and is_directory_of(outcome, project.directory):
             project.path = outcome.path
@@ -156,9 +170,7 @@ async def settle(instance: Instance) -> None:
 async def _settle(instance: Instance, intent: Intent) -> records.Project | None:
     """What became of an action: one of its two records. Durable, on backing directory and in the store."""
     outcome = await in_thread(_settle_on_backing, instance, intent)
-    await instance.store.write(lambda change: _conclude(instance, change, intent, outcome))
-    if outcome is not None:
-        instance.claims.put(outcome)
+    await _conclude(instance, intent, outcome)
     return outcome
 
 
@@ -183,14 +195,21 @@ async def _settle_rescue(instance: Instance, intent: Intent) -> bool:
     return done
 
 
-def _conclude(instance: Instance, change: Change, intent: Intent, outcome: records.Project | None) -> None:
-    if outcome is None:
-        change.forget_project(intent.after.number)
-        return
-    commit(instance, change, outcome)
-    if outcome.state != "detached":
-        for name in names.PROJECT_DOCUMENTS:
-            change.mark_unexported(outcome.number, name)
+async def _conclude(instance: Instance, intent: Intent, outcome: records.Project | None) -> None:
+    """Makes an outcome the truth in the store. Raises OSError."""
+
+    def work(change: Change) -> None:
+        if outcome is None:
+            change.forget_project(intent.after.number)
+            return
+        commit(instance, change, outcome)
+        if outcome.state != "detached":
+            for name in names.PROJECT_DOCUMENTS:
+                change.mark_unexported(outcome.number, name)
+
+    await instance.store.write(work)
+    if outcome is not None:
+        instance.claims.put(outcome)
 
 
 def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:
