@@ -239,12 +239,14 @@ async def _export(instance: Instance, project: Project, *paths: str) -> None:
         due = instance.store.read(look)
         if not due:
             return
-        failed = project.export_failures.keys() & paths
+        failed = project.left_behind.intersection(paths)
         try:
             await holding(instance, project, lambda confirm: _write(project.directory, due, failed, confirm))
         except OSError as error:
             project.export_failures.update(dict.fromkeys(paths, error.strerror or str(error)))
+            project.left_behind.update(paths)
             raise
+        project.left_behind.difference_update(paths)
         await instance.store.write(mark)
         for path in paths:
             project.export_failures.pop(path, None)

@@ -52,6 +52,8 @@ class Project:
     """Jobs whose directory was just made -> the process that made it, and may be about to fill it."""
     export_failures: dict[str, str] = field(default_factory=dict)
     """Documents that could not be exported at the last attempt -> why."""
+    left_behind: set[str] = field(default_factory=set)
+    """Documents of which an export that failed may have left a temporary file."""
     exporting: trio.Lock = field(default_factory=trio.Lock)
     """Held while a document of the project is written to the backing directory."""
     fresh_until: float = 0.0

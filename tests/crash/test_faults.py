@@ -17,7 +17,7 @@ from tests.crash.zygote import Zygote
 from tests.mount.lab import wait_for
 
 CODES = (errno.EIO, errno.ESTALE, errno.EDQUOT, errno.ENOSPC)
-_STRIDE = 5
+_STRIDE = 13
 """Of so many calls one is failed, unless all are asked for."""
 
 
