@@ -11,6 +11,8 @@ from csfs.backing.descriptor import Descriptor
 from csfs.backing.syscalls import syncfs
 
 _NEW_MODE = 0o644
+_EXPORT = b".export"
+"""Ends the names of the temporary files that are made here."""
 _MANY = 16
 """From this number on, syncing the filesystem twice costs less than syncing each file."""
 
@@ -71,4 +73,12 @@ def _written(each: Export, *, sync: bool) -> temporary.Holding:
         if stat.S_ISREG(before.st_mode):
             mode = stat.S_IMODE(before.st_mode)
             owner = (before.st_uid, before.st_gid)
-    return temporary.holding(each.directory, each.content, mode=mode, owner=owner, sync=sync)
+    return temporary.holding(each.directory, each.content, mode=mode, owner=owner, sync=sync, ending=_EXPORT)
+
+
+def clear_failed(directory: Descriptor) -> None:
+    """Removes what an export into `directory` left that failed, and could not even do that. Raises OSError.
+
+    No other export into it may be under way.
+    """
+    temporary.remove_own(directory, _EXPORT)

@@ -24,9 +24,9 @@ def mark(instance_uuid: str) -> bytes:
     return f"{instance_uuid}.{uuid.uuid4().hex}.".encode()
 
 
-def name(directory: Descriptor) -> bytes:
+def name(directory: Descriptor, ending: bytes = b"") -> bytes:
     """A new name in `directory`, with its mark."""
-    return _PREFIX + directory.mark + uuid.uuid4().hex.encode()
+    return _PREFIX + directory.mark + uuid.uuid4().hex.encode() + ending
 
 
 def left_over(directory: Descriptor) -> list[bytes]:
@@ -38,6 +38,14 @@ def left_over(directory: Descriptor) -> list[bytes]:
     return [found for found in directory.names() if found.startswith(before) and not found.startswith(now)]
 
 
+def remove_own(directory: Descriptor, ending: bytes) -> None:
+    """Removes the temporary files of this mount whose names end so; none is to be in use. Raises OSError."""
+    now = _PREFIX + directory.mark
+    for found in directory.names():
+        if directory.mark and found.startswith(now) and found.endswith(ending):
+            remove(directory, found)
+
+
 def write_all(fd: int, content: bytes) -> None:
     """Raises OSError, ENOSPC and EDQUOT among them."""
     view = memoryview(content)
@@ -47,13 +55,19 @@ def write_all(fd: int, content: bytes) -> None:
 
 @contextmanager
 def holding(
-    directory: Descriptor, content: bytes, *, mode: int, owner: tuple[int, int], sync: bool = True
+    directory: Descriptor,
+    content: bytes,
+    *,
+    mode: int,
+    owner: tuple[int, int],
+    sync: bool = True,
+    ending: bytes = b"",
 ) -> Iterator[bytes]:
     """The name of a temporary file in `directory` with this content; on disk if `sync`.
 
     Whoever renames it away takes it over; otherwise it is removed at the end.
     """
-    temporary = name(directory)
+    temporary = name(directory, ending)
     fd = os.open(
         temporary,
         os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,

@@ -56,6 +56,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     sessions: list[Other] = []
     """The other instances on the same storage."""
     heartbeat: Heartbeat = Heartbeat()
+    store_problem: str = ""
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""
     backup: LastBackup | None = None
@@ -136,14 +137,21 @@ def _described(mountpoint: str, backing: str) -> Mounted:
 
 
 def _read(path: str) -> tuple[str, bytes | None]:
-    """Reads in a process of its own: a mount whose daemon hangs must not hang the reader."""
+    """Reads in a process of its own: a mount whose daemon hangs must not hang the reader.
+
+    That process may not even die before its request is answered, so nobody waits for it.
+    """
+    reader = subprocess.Popen(
+        ["cat", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
-        ended = subprocess.run(["cat", path], capture_output=True, timeout=_PATIENCE_SECONDS)
+        out, err = reader.communicate(timeout=_PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
+        reader.kill()
         return "hanging", None
-    if ended.returncode == 0:
-        return "ready", ended.stdout
-    return ("dead" if b"not connected" in ended.stderr else "unreadable"), None
+    if reader.returncode == 0:
+        return "ready", out
+    return ("dead" if b"not connected" in err else "unreadable"), None
 
 
 def _unescaped(text: bytes) -> str:

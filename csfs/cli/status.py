@@ -48,6 +48,8 @@ def command(as_json: bool) -> None:
             click.echo(f"{mount.mountpoint}: {mount.heartbeat.problem}")
         elif mount.heartbeat.late:
             click.echo(f"{mount.mountpoint}: the heartbeat is late; does the storage answer?")
+        if mount.store_problem:
+            click.echo(f"{mount.mountpoint}: the store of {mount.instance} fails: {mount.store_problem}")
         for other in mount.sessions:
             silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
             life = f"{other.life} on {other.host}{silent}"

@@ -44,6 +44,11 @@ class Rule(enum.Enum):
     EXCHANGE = "project directories cannot be exchanged in one step"
     RESERVED_NAME = "the name is reserved for csfs"
     CONTROL = "files under .csfs are made by csfs"
+    STORAGE_FULL = "the backing filesystem has no room"
+    STORAGE_READ_ONLY = "the backing filesystem is mounted read-only"
+    STORAGE_DENIED = "the backing filesystem does not permit it to the user of the mount"
+    STORAGE_FAILED = "the backing filesystem fails"
+    STORE_FAILED = "the store of the instance cannot be written or read"
     UNKNOWN_ATTRIBUTE = "there is no such user.csfs attribute to set"
 
 
@@ -294,6 +299,37 @@ def reserved_name(name: str) -> Refusal:
 def control() -> Refusal:
     return Refusal(
         errno.EPERM, Rule.CONTROL, "read them; rmdir .csfs/projects/P<n> forgets a detached project"
+    )
+
+
+def storage_full(code: int, detail: str) -> Refusal:
+    return Refusal(code, Rule.STORAGE_FULL, "make room there or have the quota raised, then repeat", detail)
+
+
+def storage_read_only(detail: str) -> Refusal:
+    return Refusal(
+        errno.EROFS, Rule.STORAGE_READ_ONLY, "have it mounted read-write again (mount -o remount,rw)", detail
+    )
+
+
+def storage_denied(detail: str) -> Refusal:
+    return Refusal(
+        errno.EACCES, Rule.STORAGE_DENIED, "look at owner and mode of the backing directory", detail
+    )
+
+
+def storage_failed(code: int, detail: str) -> Refusal:
+    return Refusal(
+        code, Rule.STORAGE_FAILED, "see that the storage is there and answers, then repeat", detail
+    )
+
+
+def store_failed(code: int, detail: str) -> Refusal:
+    return Refusal(
+        code,
+        Rule.STORE_FAILED,
+        "see that the state directory can be written and has room, then repeat",
+        detail,
     )
 
 

@@ -21,19 +21,14 @@ async def archive(instance: Instance, project: Project) -> None:
     with transition(instance, project, "archive"):
         before = project.held
         after = instance.relocked(before, project.directory, project.path, archived=True)
-        await intents.declare(instance, records.Intent(action="archive", before=before, after=after))
-        try:
+        async with intents.whole(instance, records.Intent(action="archive", before=before, after=after)):
             await instance.store.write(lambda change: documents.identify(instance, change, after))
             await documents.export_all(instance, project, held_back=True)
             pages = await in_thread(lambda: list(manifest.walk(project.directory)))
             await instance.store.write(lambda change: _keep_manifest(change, after.number, pages))
             await relock(instance, project, before, after)
-        except BaseException:
-            await intents.take_back(instance, before)
-            raise
-        await instance.store.write(lambda change: intents.commit(instance, change, after))
-        sight = await in_thread(instance.look, project.directory)
-        instance.enter(project, after, sight)
+            await instance.store.write(lambda change: intents.commit(instance, change, after))
+        await instance.arrive(project, after)
 
 
 def _keep_manifest(change: Change, number: int, pages: list[Page]) -> None:

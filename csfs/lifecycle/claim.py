@@ -5,8 +5,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-import trio
-
 from csfs.backing import broken_lock, lockfile
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
@@ -38,7 +36,7 @@ async def claim(
     epoch = await in_thread(_next_epoch, instance, directory)
     lock_id, project_uuid = str(uuid.uuid4()), str(uuid.uuid4())
 
-    def begin(change: Change) -> records.Project:
+    def begin(change: Change) -> records.Intent:
         number = change.take_number()
         record = records.Project(
             number=number,
@@ -61,36 +59,27 @@ async def claim(
             epoch=epoch,
             since=timestamp(),
         )
-        change.put_intent(records.Intent(action=action, before=None, after=record))
-        return record
+        intent = records.Intent(action=action, before=None, after=record)
+        change.put_intent(intent)
+        return intent
 
-    record = await instance.store.write(begin)
-    number, content = record.number, record.lock_content
-    try:
-        await in_thread(_take, directory, content)
-    except BaseException:
-        await intents.withdraw(instance, number)
-        instance.settle(directory, path, await in_thread(instance.look, directory))
-        raise
+    intent = await instance.store.write(begin)
+    record = intent.after
 
     def commit(change: Change) -> None:
         if former is not None:
             intents.commit(instance, change, former)
         change.put_project(record)
-        change.drop_intent(number)
+        change.drop_intent(record.number)
 
-    try:
+    async with intents.finished_or_taken_back(instance, intent):
+        await in_thread(_take, directory, record.lock_content)
         record = await fill(record)
         await instance.store.write(commit)
-    except BaseException:
-        with trio.CancelScope(shield=True):
-            await in_thread(lockfile.release, directory, content)
-            await instance.store.write(lambda change: change.forget_project(number))
-        raise
     if former is not None:
         instance.claims.put(former)
-    sight = await in_thread(instance.look, directory)
     instance.claims.put(record)
+    sight = await in_thread(instance.look, directory)
     project = instance.settle(directory, path, sight)
     assert project is not None, "a directory with a lock is a project"
     return project

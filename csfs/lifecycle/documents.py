@@ -4,14 +4,14 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import msgspec
 import trio
 
 from csfs.backing.descriptor import Descriptor
-from csfs.backing.export import Export, export
+from csfs.backing.export import Export, clear_failed, export
 from csfs.domain import document, job, names
 from csfs.domain.document import Document, Kind
 from csfs.domain.refusals import Refusal
@@ -193,6 +193,8 @@ async def export_all(instance: Instance, project: Project, *, held_back: bool = 
         return [path for path in view.unexported(number) if held_back or not is_held_back(view, number, path)]
 
     paths = instance.store.read(due)
+    for path in project.export_failures.keys() - set(paths):
+        del project.export_failures[path]  # it was to be exported for a detach that failed
     failure: OSError | None = None
     for start in range(0, len(paths), _TOGETHER):
         together = paths[start : start + _TOGETHER]
@@ -237,11 +239,14 @@ async def _export(instance: Instance, project: Project, *paths: str) -> None:
         due = instance.store.read(look)
         if not due:
             return
+        failed = project.left_behind.intersection(paths)
         try:
-            await holding(instance, project, lambda confirm: _write(project.directory, due, confirm))
+            await holding(instance, project, lambda confirm: _write(project.directory, due, failed, confirm))
         except OSError as error:
             project.export_failures.update(dict.fromkeys(paths, error.strerror or str(error)))
+            project.left_behind.update(paths)
             raise
+        project.left_behind.difference_update(paths)
         await instance.store.write(mark)
         for path in paths:
             project.export_failures.pop(path, None)
@@ -255,7 +260,10 @@ class _Due(NamedTuple):
     content: bytes
 
 
-def _write(project: Descriptor, due: list[_Due], confirm: Callable[[], None]) -> None:
+def _write(
+    project: Descriptor, due: list[_Due], failed: Collection[str], confirm: Callable[[], None]
+) -> None:
+    """`failed` are those among them of which the last attempt may have left a temporary file."""
     exports = []
     for each in due:
         parent, _, name = each.path.encode().rpartition(b"/")
@@ -264,6 +272,8 @@ def _write(project: Descriptor, due: list[_Due], confirm: Callable[[], None]) ->
         except FileNotFoundError:
             confirm()
             directory = directory_again(project, parent)
+        if each.path in failed:
+            clear_failed(directory)
         owner = owner_of(directory)
         exports.append(Export(directory, name, each.content, each.head.mtime_ns, owner))
     export(exports, confirm)
@@ -282,19 +292,23 @@ def directory_again(project: Descriptor, name: bytes) -> Descriptor:
     return directory
 
 
+async def _work_off(instance: Instance, record: records.Project) -> None:
+    """Exports what is outstanding in one project. Raises Refusal, OSError."""
+    if not instance.store.read(lambda view: view.unexported(record.number)):
+        return
+    project = await instance.visit(record)
+    if project is not None and project.state == "attached" and not project.transition:
+        await export_all(instance, project)
+
+
 async def work_off(instance: Instance) -> None:
     """Exports what is outstanding in attached projects, for ever: a background task of the mount."""
     while True:
         for record in list(instance.claims.by_number.values()):
             if record.state != "attached":
                 continue
-            number = record.number
-            if not instance.store.read(lambda view, number=number: view.unexported(number)):  # type: ignore[misc]
-                continue
             try:
-                project = await instance.visit(record)
-                if project is not None and project.state == "attached" and not project.transition:
-                    await export_all(instance, project)
+                await _work_off(instance, record)
             except Refusal as refusal:
                 log.warning("exports of %s wait: %s", record.uid, refusal)
             except OSError as error:

@@ -1,5 +1,6 @@
 """The instance on this node: its store, its backing directory, and the projects it knows."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from csfs.lifecycle.liveness import Liveness
 from csfs.lifecycle.project import Project, Sight
 from csfs.store import records
 from csfs.store.store import Store, View
+
+log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 """How long a look at a directory on the backing filesystem is believed."""
@@ -95,6 +98,8 @@ class Instance:
         self.writers: Callable[[Project], list[str]] = lambda project: []
         self.since = timestamp()
         self.liveness = Liveness(backing, self.identity, self.since, self._next_project, takeover)
+        self.unsettled: dict[int, records.Intent] = {}
+        """Actions of this mount that failed half way, by project number; see `intents.whole`."""
         self.exports_due = trio.Event()
         """Set when an action has left documents for the background to export."""
         self.threads = self.network if threads is None else threads
@@ -151,13 +156,13 @@ class Instance:
             if sight.lock is None and not sight.has_project_document and claim is None:
                 return None
             project = Project(directory, path, sight, verdict)
-            self.projects[directory.inode] = project
             self._adopt(project, verdict, claim)
+            self.projects[directory.inode] = project
             self.changed(project)
         else:
             project.path = path
             project.sight = sight
-            if verdict != project.verdict:
+            if verdict != project.verdict or (project.record is not None and project.record is not claim):
                 self._adopt(project, verdict, claim)
         self._seen(project)
         if sight.lock is None and not sight.has_project_document and project.record is None:
@@ -167,13 +172,13 @@ class Instance:
 
     def _adopt(self, project: Project, verdict: Verdict, claim: records.Project | None) -> None:
         changed = project.verdict.state is not verdict.state
-        project.verdict = verdict
         owned = verdict.state in HELD or verdict.state == "lost"
-        project.record = claim if owned else None
-        if project.record is not None and not project.jobs:
-            number = project.record.number
+        record = claim if owned else None
+        if record is not None and not project.jobs:
+            number = record.number
             project.jobs = self.store.read(lambda view: view.job_uids(number))
-        elif project.record is None:
+        project.verdict, project.record = verdict, record
+        if record is None:
             project.jobs = set()
             project.new_jobs.clear()
             project.export_failures.clear()
@@ -189,6 +194,21 @@ class Instance:
         project.jobs = set()
         self._adopt(project, verdict, claim)
         self._seen(project)
+
+    async def arrive(self, project: Project, record: records.Project | None) -> None:
+        """Puts a project into the state of a record that has just been committed; None: it has none.
+
+        Its directory is looked at. Where that fails the action is done all the same, and the next request
+        has to look again.
+        """
+        if record is not None:
+            self.claims.put(record)
+        project.fresh_until = 0
+        try:
+            self.enter(project, record, await in_thread(self.look, project.directory))
+        except OSError as error:
+            log.warning("%s cannot be looked at: %s", os.fsdecode(project.path), error)
+            self.changed(project)
 
     def _seen(self, project: Project) -> None:
         """Believes what was seen for a while; not at all while this instance may be taken for dead."""

@@ -6,18 +6,24 @@ there at the next mount was cut short: the lock on the backing directory tells h
 the action is finished or taken back.
 """
 
+import errno
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
+import trio
 
 from csfs.backing import broken_lock, lockfile
 from csfs.backing.broken_lock import Reservation
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
+from csfs.domain.refusals import Refusal
 from csfs.lifecycle import documents, leftovers
 from csfs.lifecycle.instance import Instance, is_directory_of, owner_of
+from csfs.lifecycle.project import Project
 from csfs.store import records
 from csfs.store.records import Intent
 from csfs.store.store import Change, View
@@ -26,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 async def declare(instance: Instance, *intents: Intent) -> None:
-    """Writes intents before the first step of their action; durable on return."""
+    """Writes intents before the first step of their action; durable on return. Raises OSError."""
 
     def work(change: Change) -> None:
         for intent in intents:
@@ -35,20 +41,103 @@ async def declare(instance: Instance, *intents: Intent) -> None:
     await instance.store.write(work)
 
 
+@asynccontextmanager
+async def whole(instance: Instance, *intents: Intent) -> AsyncIterator[None]:
+    """Makes the action in its body whole: its intents are written before, the body ends with its commit.
+
+    When the body fails, the backing directory tells how far the action came, as after a crash: it is taken
+    back, and the error is raised; or it had come far enough, is finished, and has not failed. Where the
+    storage or the store does not let either be done, the error is raised, the projects take no change, and
+    `settle_failed` tries again. Raises OSError.
+    """
+    if not intents:
+        yield
+        return
+    await declare(instance, *intents)
+    async with finished_or_taken_back(instance, *intents):
+        yield
+
+
+@asynccontextmanager
+async def finished_or_taken_back(instance: Instance, *intents: Intent) -> AsyncIterator[None]:
+    """As `whole`, with intents that are in the store already."""
+    try:
+        yield
+    except BaseException as error:
+        with trio.CancelScope(shield=True):
+            refused = isinstance(error, Refusal)
+            finished = [await _try_to_settle(instance, intent, refused=refused) for intent in intents]
+        if not isinstance(error, OSError):
+            raise
+        if error.errno == errno.ESTALE and any(each.after.number in instance.unsettled for each in intents):
+            # The kernel repeats at once what fails with ESTALE: not what is done in part.
+            raise OSError(errno.EIO, error.strerror) from error
+        if not all(finished):
+            raise
+        log.warning("%s was finished although it failed at first: %s", _name(intents[0]), error)
+
+
+async def _try_to_settle(instance: Instance, intent: Intent, *, refused: bool = False) -> bool:
+    """Whether the action was finished; one that cannot be settled now is kept for later."""
+    try:
+        finished = await _settle_here(instance, intent, refused=refused)
+    except (OSError, lockfile.NotOurs) as error:
+        log.warning("%s failed half way and cannot be settled yet: %s", _name(intent), error)
+        instance.unsettled[intent.after.number] = intent
+        for project in _projects(instance, intent):
+            project.unsettled = f"{intent.action}, which failed half way and is still to be settled"
+        return False
+    instance.unsettled.pop(intent.after.number, None)
+    for project in _projects(instance, intent):
+        project.unsettled = ""
+    return finished
+
+
+async def _settle_here(instance: Instance, intent: Intent, *, refused: bool) -> bool:
+    """Settles an action of this mount: its projects are looked at anew. Raises OSError.
+
+    One that was `refused`, for its lock is lost, has not come so far: that a lock is gone is no sign of it.
+    """
+    if intent.action == "rescue":
+        return await _settle_rescue(instance, intent)
+    if refused and intent.before is not None and intent.action != "move":
+        outcome: records.Project | None = intent.before
+        await _conclude(instance, intent, outcome)
+    else:
+        outcome = await _settle(instance, intent)
+    for project in _projects(instance, intent):
+        if outcome is not None and is_directory_of(outcome, project.directory):
+            project.path = outcome.path
+        await instance.arrive(project, outcome)
+    instance.exports_due.set()
+    return outcome == intent.after
+
+
+def _projects(instance: Instance, intent: Intent) -> list[Project]:
+    """What this mount knows of the directories that an action is about."""
+    inodes = {record.inode for record in (intent.before, intent.after) if record is not None}
+    return [instance.projects[inode] for inode in inodes if inode in instance.projects]
+
+
+def _name(intent: Intent) -> str:
+    return f"{intent.action} of {os.fsdecode(intent.after.path)}"
+
+
+async def settle_failed(instance: Instance) -> None:
+    """Settles what failed half way, as soon as that can be done, for ever: a background task of the mount."""
+    while True:
+        await trio.sleep(documents.RETRY_SECONDS)
+        for intent in list(instance.unsettled.values()):
+            if await _try_to_settle(instance, intent):
+                log.info("%s is finished", _name(intent))
+            for project in _projects(instance, intent):
+                if not project.unsettled:
+                    project.transition = ""
+
+
 async def withdraw(instance: Instance, number: int) -> None:
     """Drops the intent of an action that was taken back."""
     await instance.store.write(lambda change: change.drop_intent(number))
-
-
-async def take_back(instance: Instance, before: records.Project) -> None:
-    """Puts the project.json back to what it was before an action, and drops its intent."""
-
-    def work(change: Change) -> None:
-        documents.identify(instance, change, before)
-        change.drop_intent(before.number)
-
-    await instance.store.write(work)
-    instance.exports_due.set()
 
 
 def commit(instance: Instance, change: Change, after: records.Project) -> None:
@@ -69,10 +158,7 @@ async def settle(instance: Instance) -> None:
         if intent.action == "rescue":
             await _settle_rescue(instance, intent)
             continue
-        outcome = await in_thread(_settle_on_backing, instance, intent)
-        await instance.store.write(lambda change, i=intent, o=outcome: _conclude(instance, change, i, o))  # type: ignore[misc]
-        if outcome is not None:
-            instance.claims.put(outcome)
+        outcome = await _settle(instance, intent)
         log.warning(
             "%s of %s was cut short and is now %s",
             intent.action,
@@ -81,8 +167,15 @@ async def settle(instance: Instance) -> None:
         )
 
 
-async def _settle_rescue(instance: Instance, intent: Intent) -> None:
-    """A rescue has one step: the lock has been broken, or it has not."""
+async def _settle(instance: Instance, intent: Intent) -> records.Project | None:
+    """What became of an action: one of its two records. Durable, on backing directory and in the store."""
+    outcome = await in_thread(_settle_on_backing, instance, intent)
+    await _conclude(instance, intent, outcome)
+    return outcome
+
+
+async def _settle_rescue(instance: Instance, intent: Intent) -> bool:
+    """A rescue has one step: the lock has been broken, or it has not. Which of the two."""
     broken = intent.after
     own = Reservation(instance.identity.uuid, instance.identity.name)
 
@@ -99,16 +192,24 @@ async def _settle_rescue(instance: Instance, intent: Intent) -> None:
     await withdraw(instance, broken.number)
     path = os.fsdecode(broken.path)
     log.warning("rescue of %s was cut short and is now %s", path, "finished" if done else "taken back")
+    return done
 
 
-def _conclude(instance: Instance, change: Change, intent: Intent, outcome: records.Project | None) -> None:
-    if outcome is None:
-        change.forget_project(intent.after.number)
-        return
-    commit(instance, change, outcome)
-    if outcome.state != "detached":
-        for name in names.PROJECT_DOCUMENTS:
-            change.mark_unexported(outcome.number, name)
+async def _conclude(instance: Instance, intent: Intent, outcome: records.Project | None) -> None:
+    """Makes an outcome the truth in the store. Raises OSError."""
+
+    def work(change: Change) -> None:
+        if outcome is None:
+            change.forget_project(intent.after.number)
+            return
+        commit(instance, change, outcome)
+        if outcome.state != "detached":
+            for name in names.PROJECT_DOCUMENTS:
+                change.mark_unexported(outcome.number, name)
+
+    await instance.store.write(work)
+    if outcome is not None:
+        instance.claims.put(outcome)
 
 
 def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:
@@ -124,11 +225,15 @@ def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | 
         return None
     if intent.action == "detach":
         directory = _find(instance, before)
+        if directory is not None:
+            directory.sync()
         kept = directory is not None and lockfile.content_of(directory) == before.lock_content
         return before if kept else after
     directory = _find(instance, after)
     if directory is None:
         return before
+    # An action that failed may have failed here: what is told of the lock is to stay true.
+    directory.sync()
     found = lockfile.content_of(directory)
     # A lock of the user's own bytes is the same before and after: it does not tell.
     told = before.lock_content != after.lock_content

@@ -54,12 +54,13 @@ async def _drop(instance: Instance, notes: list[str]) -> None:
 
 @asynccontextmanager
 async def noted(instance: Instance, directory: Descriptor, path: bytes) -> AsyncIterator[None]:
-    """For the time of one temporary file in `directory`, which lies at `path`. Raises OSError."""
+    """For the time of one temporary file in `directory`, which lies at `path`. Raises OSError.
+
+    When something fails the file may have stayed, and so does the note: the next mount looks.
+    """
     made = await note(instance, path)
-    try:
-        yield
-    finally:
-        await drop(instance, made, directory)
+    yield
+    await drop(instance, made, directory)
 
 
 def clear(instance: Instance, path: bytes, ours: Container[bytes]) -> None:

@@ -58,27 +58,24 @@ async def move(
     for project in projects:
         project.transition = "move"
     try:
-        await intents.declare(
+        async with intents.whole(
             instance,
             *(
                 records.Intent(action="move", before=was, after=will)
                 for was, will in zip(before, after, strict=True)
             ),
-        )
-        try:
+        ):
             await rename()
-        except BaseException:
-            for record in before:
-                await intents.withdraw(instance, record.number)
-            raise
-        for project in projects:
-            project.path = _moved(project.path, old, new)
-        await in_thread(intents.sync_around, instance, old, new)
-        for project, was, will in zip(held, before, after, strict=True):
-            await _follow(instance, project, was, will)
+            for project in projects:
+                project.path = _moved(project.path, old, new)
+            await in_thread(intents.sync_around, instance, old, new)
+            for project, was, will in zip(held, before, after, strict=True):
+                await _follow(instance, project, was, will)
+        for project, will in zip(held, after, strict=True):
+            await instance.arrive(project, will)
     finally:
         for project in projects:
-            project.transition = ""
+            project.transition = project.unsettled
     for project in held:
         if project.state is State.ATTACHED:
             await documents.export_one(instance, project, names.PROJECT_DOCUMENT)
@@ -88,8 +85,7 @@ async def _follow(instance: Instance, project: Project, was: records.Project, wi
     if will.lock_content != was.lock_content:
         await relock(instance, project, was, will)
     await instance.store.write(lambda change: intents.commit(instance, change, will))
-    sight = await in_thread(instance.look, project.directory)
-    instance.enter(project, will, sight)
+    instance.claims.put(will)
 
 
 def _record_at(instance: Instance, project: Project, path: bytes) -> records.Project:

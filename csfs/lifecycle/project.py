@@ -44,12 +44,16 @@ class Project:
     """Documents, and the lock, that an archived project has already left behind on its way out."""
     transition: str = ""
     """The action that is under way; empty between actions."""
+    unsettled: str = ""
+    """An action that failed half way, so that nothing may change before it is settled; see `intents`."""
     progress: int = 0
     """Of an attach: jobs that were read so far."""
     new_jobs: dict[str, int] = field(default_factory=dict)
     """Jobs whose directory was just made -> the process that made it, and may be about to fill it."""
     export_failures: dict[str, str] = field(default_factory=dict)
     """Documents that could not be exported at the last attempt -> why."""
+    left_behind: set[str] = field(default_factory=set)
+    """Documents of which an export that failed may have left a temporary file."""
     exporting: trio.Lock = field(default_factory=trio.Lock)
     """Held while a document of the project is written to the backing directory."""
     fresh_until: float = 0.0

@@ -40,4 +40,4 @@ def transition(instance: Instance, project: Project, action: str) -> Iterator[No
     try:
         yield
     finally:
-        project.transition = ""
+        project.transition = project.unsettled

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from csfs.backing.io import in_thread
 from csfs.domain import lock
 from csfs.lifecycle import documents
 from csfs.lifecycle.held_lock import relock
@@ -31,6 +30,5 @@ async def rebind(instance: Instance, project: Project) -> None:
     on_disk = msgspec.structs.replace(record, lock_content=found.encode())
     await relock(instance, project, on_disk, after)
     await instance.store.write(commit)
-    sight = await in_thread(instance.look, project.directory)
-    instance.enter(project, after, sight)
+    await instance.arrive(project, after)
     instance.exports_due.set()

@@ -4,6 +4,8 @@ Nothing else in the project is touched: the broken lock's bytes stay beside it, 
 exported stays in the owner's store. Afterwards the project is detached.
 """
 
+import msgspec
+
 from csfs.backing import broken_lock, lockfile
 from csfs.backing.broken_lock import Reservation
 from csfs.backing.descriptor import Descriptor
@@ -75,11 +77,11 @@ async def _break(instance: Instance, project: Project, lock_id: str, content: by
         epoch=0,
         since=timestamp(),
     )
-    number = await instance.store.write(
-        lambda change: change.put_rescue(Intent(action="rescue", before=None, after=broken))
-    )
+    intent = Intent(action="rescue", before=None, after=broken)
+    number = await instance.store.write(lambda change: change.put_rescue(intent))
+    intent = msgspec.structs.replace(intent, after=msgspec.structs.replace(broken, number=number))
     own = Reservation(instance.identity.uuid, instance.identity.name)
-    try:
+    async with intents.finished_or_taken_back(instance, intent):
         await _reserve(instance, directory, lock_id, own)
         try:
             kept = names.rescued(broken.since)
@@ -88,7 +90,6 @@ async def _break(instance: Instance, project: Project, lock_id: str, content: by
             raise refusals.nothing_to_rescue("its lock was changed at this moment") from error
         finally:
             await in_thread(broken_lock.release, directory, lock_id, own)
-    finally:
         await intents.withdraw(instance, number)
 
 

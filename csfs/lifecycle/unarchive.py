@@ -57,15 +57,10 @@ async def unarchive(
             if found:
                 raise refusals.incomplete(found)
         after = instance.relocked(record, project.directory, project.path, archived=False)
-        await intents.declare(instance, records.Intent(action="unarchive", before=record, after=after))
-        try:
+        async with intents.whole(instance, records.Intent(action="unarchive", before=record, after=after)):
             await relock(instance, project, record, after)
-        except BaseException:
-            await intents.withdraw(instance, record.number)
-            raise
-        await instance.store.write(lambda change: _commit(instance, change, after, accept_changes))
-        sight = await in_thread(instance.look, project.directory)
-        instance.enter(project, after, sight)
+            await instance.store.write(lambda change: _commit(instance, change, after, accept_changes))
+        await instance.arrive(project, after)
     for name in names.PROJECT_DOCUMENTS:
         await documents.export_one(instance, project, name)
     instance.exports_due.set()

@@ -207,6 +207,7 @@ async def _run(
             nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(daily.run)
+            nursery.start_soon(intents.settle_failed, instance)
             nursery.start_soon(_end_on_signal)
             try:
                 await pyfuse3.main(min_tasks=_TASKS, max_tasks=_TASKS)

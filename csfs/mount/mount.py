@@ -153,7 +153,8 @@ class Mount:
             "version": __version__,
             "since": instance.since,
             "projects": states,
-            "store_bytes": instance.store.size(),
+            "store_bytes": 0 if instance.store.problem else instance.store.size(),
+            "store_problem": instance.store.problem,
             "transitions": {
                 os.fsdecode(project.path).encode(errors="backslashreplace").decode(): {
                     "action": project.transition,

@@ -21,6 +21,7 @@ from pyfuse3 import (
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
 from csfs.domain.refusals import Refusal, Rule
+from csfs.mount import failures
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node
@@ -55,10 +56,10 @@ def answering(
 ) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, T]]:
     """Turns what a handler raises into an errno; the mount lives on, whatever it is.
 
-    A Refusal is recorded for `csfs why`, an OSError is its errno, anything else is a logged EIO. A
-    refusal for what another instance holds, or for a lock that seems to be a copy's, rests on a look that
-    may be a second old: it is looked at again first, so that what was released a moment ago can be had at
-    once, and what was taken a moment ago is named as such.
+    A Refusal is recorded for `csfs why`, and so is an OSError of a storage or store that fails; any OSError
+    is its errno, anything else is a logged EIO. A refusal for what another instance holds, or for a lock
+    that seems to be a copy's, rests on a look that may be a second old: it is looked at again first, so that
+    what was released a moment ago can be had at once, and what was taken a moment ago is named as such.
     """
     name = handler.__name__
 
@@ -77,6 +78,9 @@ def answering(
             self.note(refusal, name, args)
             raise FUSEError(refusal.errno) from refusal
         except OSError as error:
+            failed = failures.reason(error)
+            if failed is not None:
+                self.note(failed, name, args)
             raise FUSEError(error.errno or errno.EIO) from error
         except Exception as error:
             log.exception("%s%r failed", name, args)
@@ -100,7 +104,11 @@ class Operations(pyfuse3.Operations):
 
     def note(self, refusal: Refusal, operation: str, args: Sequence[Any]) -> None:
         """Records a refusal with the path that the request was about, and who made it."""
-        inode, context = self._subject(args)
+        subject = self._subject(args)
+        if subject is None:
+            log.warning("%s: %s", operation, refusal)
+            return
+        inode, context = subject
         path = inode.path()
         if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
             path = os.path.join(path, args[1])
@@ -108,18 +116,23 @@ class Operations(pyfuse3.Operations):
 
     async def look_again(self, args: Sequence[Any]) -> bool:
         """Looks anew at the project that a request is about; whether its state is another one now."""
-        node = self._subject(args)[0].node
+        subject = self._subject(args)
+        node = None if subject is None else subject[0].node
         if node is None or node.project is None:
             return False
         return await self._mount.look_again(node.project)
 
-    def _subject(self, args: Sequence[Any]) -> tuple[Inode, RequestContext]:
-        """The inode that a request is about, and the caller; of the open, where it has only a handle."""
+    def _subject(self, args: Sequence[Any]) -> tuple[Inode, RequestContext] | None:
+        """The inode that a request is about, and the caller; of the open, where it has only a handle.
+
+        None for a handle that is closed already.
+        """
         for argument in args:
             if isinstance(argument, RequestContext):
-                return self._mount.tree.inodes[args[0]], argument
-        handle = self._mount.handles.files[args[0]]
-        return handle.inode, handle.context
+                return self._mount.tree.inodes.get(args[0], self._mount.tree.root), argument
+        handles = self._mount.handles
+        handle = handles.files.get(args[0]) or handles.directories.get(args[0])
+        return None if handle is None else (handle.inode, handle.context)
 
     async def _node(self, inode: int) -> Node:
         node = self._mount.node(inode) or await self._mount.recognise(self._mount.tree.inodes[inode])

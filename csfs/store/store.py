@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import msgspec
 
 from csfs.domain.manifest import Page
 from csfs.store import integrity, records
-from csfs.store.writer import Writer, as_oserror
+from csfs.store.writer import StoreFailed, Writer, as_oserror
 
 T = TypeVar("T")
 
@@ -244,10 +245,32 @@ class Store:
     """
 
     def __init__(self, environment: lmdb.Environment) -> None:
+        self._path = environment.path()
+        self._in_use = threading.RLock()
+        """Held while the environment is read, and while it is replaced."""
+        self._copying = threading.Lock()
+        """Held while the environment is copied, which may take long, and while it is replaced."""
+        self._use(environment)
+        only_read = environment.flags()["readonly"]
+        self._writer = (
+            None if only_read else Writer(environment, lambda txn: Change(txn, self._db), self._reopen)
+        )
+
+    def _use(self, environment: lmdb.Environment) -> None:
         self._environment = environment
         only_read = environment.flags()["readonly"]
         self._db = {name: environment.open_db(name.encode(), create=not only_read) for name in DATABASES}
-        self._writer = None if only_read else Writer(environment, lambda txn: Change(txn, self._db))
+
+    def _reopen(self) -> lmdb.Environment:
+        """Opens the environment anew: LMDB does not go on with one whose meta page could not be written.
+
+        What it finds is what was committed before that. Raises lmdb.Error, OSError; a store that was deleted
+        is not made anew.
+        """
+        with self._copying, self._in_use:
+            self._environment.close()
+            self._use(_environment(Path(self._path), create=False))
+            return self._environment
 
     @classmethod
     def open(cls, directory: Path, name: str) -> Self:
@@ -262,7 +285,7 @@ class Store:
         if fault := integrity.fault(os.fspath(directory)):
             raise Damaged(fault)
         try:
-            store = cls(_environment(directory))
+            store = cls(_environment(directory, create=False))
         except DAMAGE as error:
             raise Damaged(str(error)) from error
         except lmdb.Error as error:
@@ -322,7 +345,7 @@ class Store:
             uuid=str(uuid.uuid4()), name=name, created=datetime.now(UTC).isoformat(timespec="seconds")
         )
         try:
-            store = cls(_environment(making))
+            store = cls(_environment(making, create=True))
             try:
                 with store._environment.begin(write=True) as txn:
                     Change(txn, store._db).put_instance(instance)
@@ -334,9 +357,16 @@ class Store:
         sync_directory(directory.parent)
 
     def read(self, look: Callable[[View], T]) -> T:
-        """What `look` finds in one consistent state of the store. Keep nothing lazy of it."""
-        with self._environment.begin() as txn:
-            return look(View(txn, self._db))
+        """What `look` finds in one consistent state of the store. Keep nothing lazy of it.
+
+        Raises OSError EIO while the store cannot be read.
+        """
+        with self._in_use:
+            try:
+                with self._environment.begin() as txn:
+                    return look(View(txn, self._db))
+            except lmdb.Error as error:
+                raise StoreFailed(errno.EIO, f"the store: {error}") from error
 
     async def write(self, work: Callable[[Change], T]) -> T:
         """Runs `work` in a write transaction and returns once that is on disk.
@@ -351,12 +381,23 @@ class Store:
 
     def copy_to(self, fd: int) -> None:
         """Writes a compacted copy of one consistent state to a file; writers go on. Raises OSError."""
-        self._environment.reader_check()
-        copy_environment(self._environment, fd)
+        with self._copying:
+            self._environment.reader_check()
+            try:
+                self._environment.copyfd(fd, compact=True)
+            except lmdb.Error as error:
+                raise as_oserror(error, os.path.dirname(self._path)) from error
+
+    @property
+    def problem(self) -> str:
+        """Why the store is of no use now, or will not be at the next mount; empty if all is well."""
+        if not os.path.exists(os.path.join(self._path, integrity.DATA)):
+            return "its files were deleted: what is written now is lost when the mount ends"
+        return "" if self._writer is None else self._writer.problem
 
     def size(self) -> int:
-        """Bytes on disk."""
-        return os.stat(os.path.join(self._environment.path(), integrity.DATA)).st_blocks * 512
+        """Bytes on disk. Raises OSError."""
+        return os.stat(os.path.join(self._path, integrity.DATA)).st_blocks * 512
 
     def close(self) -> None:
         if self._writer is not None:
@@ -385,13 +426,7 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _environment(directory: Path) -> lmdb.Environment:
-    return lmdb.open(os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(DATABASES), mode=0o600)
-
-
-def copy_environment(environment: lmdb.Environment, fd: int) -> None:
-    """As `Store.copy_to`."""
-    try:
-        environment.copyfd(fd, compact=True)
-    except lmdb.Error as error:
-        raise as_oserror(error, os.path.dirname(environment.path())) from error
+def _environment(directory: Path, *, create: bool) -> lmdb.Environment:
+    return lmdb.open(
+        os.fspath(directory), map_size=MAP_SIZE, max_dbs=len(DATABASES), mode=0o600, create=create
+    )

@@ -36,6 +36,16 @@ class Kind(enum.IntEnum):
     CHOWN = 14
     UTIME = 15
     XATTR = 16
+    LOOK = 17
+    """An open that changes nothing. Of this kind and those that follow a call is not counted, and none is
+    killed at; it can only be made to fail."""
+    READ = 18
+    STAT = 19
+    LIST = 20
+
+
+READS = frozenset({Kind.LOOK, Kind.READ, Kind.STAT, Kind.LIST})
+CHANGES = frozenset(Kind) - READS
 
 
 class _Entry(ctypes.Structure):
@@ -91,7 +101,7 @@ class Control:
     def fail(
         self,
         code: int,
-        kinds: Iterable[Kind] = tuple(Kind),
+        kinds: Iterable[Kind] = CHANGES,
         *,
         within: Path | str = "",
         at: int = 1,

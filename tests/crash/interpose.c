@@ -1,12 +1,14 @@
 /*
  * Preloaded into a daemon: counts every call that changes a file or a directory, over all threads, and on
- * demand kills the process before or after one of them, or makes some fail.
+ * demand kills the process before or after one of them, or makes some fail. Calls that only read may be made
+ * to fail as well; they are not counted.
  *
  * A test and the daemon share `struct control` through a file (see control.py, which has the same layout).
  * Calls on anything but regular files and directories are not counted (the FUSE device, pipes), nor are
  * those on standard output and error, where the log goes.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +30,8 @@
 
 enum kind {
     OPEN = 1, WRITE, TRUNCATE, ALLOCATE, SYNC, RENAME, LINK, UNLINK, RMDIR, MKDIR, MKNOD, SYMLINK, CHMOD, CHOWN,
-    UTIME, XATTR
+    UTIME, XATTR,
+    LOOK, READ, STAT, LIST /* these change nothing */
 };
 enum { ENTRIES = 8192, PATH_BYTES = 252, WITHIN_BYTES = 256 };
 
@@ -108,6 +111,17 @@ static void path_of(int fd, const char *name, char *path)
         snprintf(path + length, PATH_MAX - length, "%s%s", length ? "/" : "", name);
 }
 
+/* Whether a call is one of those that are to fail; its errno. */
+static int failing(enum kind kind, const char *path)
+{
+    if (!control->fail_errno || !(control->fail_kinds & 1u << kind) ||
+        strncmp(path, control->within, strlen(control->within)) != 0)
+        return 0;
+    uint32_t matched = atomic_fetch_add(&control->matched, 1) + 1;
+    int meant = matched == control->fail_at || (control->fail_always && matched > control->fail_at);
+    return meant ? (int)control->fail_errno : 0;
+}
+
 static struct step counted(enum kind kind, int fd, const char *name)
 {
     struct step step = {0, 0};
@@ -122,12 +136,7 @@ static struct step counted(enum kind kind, int fd, const char *name)
     entry->path[PATH_BYTES - 1] = 0;
     if (step.number == control->kill_at && !control->kill_after)
         die();
-    if (control->fail_errno && control->fail_kinds & 1u << kind &&
-        strncmp(path, control->within, strlen(control->within)) == 0) {
-        uint32_t matched = atomic_fetch_add(&control->matched, 1) + 1;
-        if (matched == control->fail_at || (control->fail_always && matched > control->fail_at))
-            step.error = control->fail_errno;
-    }
+    step.error = failing(kind, path);
     return step;
 }
 
@@ -145,6 +154,23 @@ static struct step at_fd(enum kind kind, int fd)
         !(S_ISREG(found.st_mode) || S_ISDIR(found.st_mode)))
         return none;
     return counted(kind, fd, NULL);
+}
+
+static int reads(enum kind kind)
+{
+    return control && control->armed && control->fail_kinds & 1u << kind;
+}
+
+/* A call that reads: it fails, or is none of ours. */
+static struct step reading(enum kind kind, int fd, const char *name)
+{
+    struct step step = {0, 0};
+    char path[PATH_MAX + 2];
+    if (reads(kind)) {
+        path_of(fd, name, path);
+        step.error = failing(kind, path);
+    }
+    return step;
 }
 
 static void done(struct step step)
@@ -181,8 +207,8 @@ static int makes(int flags)
         va_start(more, flags);                                          \
         mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0; \
         va_end(more);                                                   \
-        if (!makes(flags))                             \
-            return REAL(name)(path, flags, mode);                       \
+        if (!makes(flags))                                              \
+            AROUND(reading(LOOK, AT_FDCWD, path), REAL(name)(path, flags, mode)); \
         AROUND(at_name(OPEN, AT_FDCWD, path), REAL(name)(path, flags, mode)); \
     }
 OPENS(open)
@@ -195,8 +221,8 @@ OPENS(open64)
         va_start(more, flags);                                          \
         mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0; \
         va_end(more);                                                   \
-        if (!makes(flags))                             \
-            return REAL(name)(at, path, flags, mode);                   \
+        if (!makes(flags))                                              \
+            AROUND(reading(LOOK, at, path), REAL(name)(at, path, flags, mode)); \
         AROUND(at_name(OPEN, at, path), REAL(name)(at, path, flags, mode)); \
     }
 OPENS_AT(openat)
@@ -299,3 +325,28 @@ WRAP(int, fsetxattr, (int fd, const char *name, const void *from, size_t n, int 
 WRAP(int, removexattr, (const char *path, const char *name), at_name(XATTR, AT_FDCWD, path), (path, name))
 WRAP(int, lremovexattr, (const char *path, const char *name), at_name(XATTR, AT_FDCWD, path), (path, name))
 WRAP(int, fremovexattr, (int fd, const char *name), at_fd(XATTR, fd), (fd, name))
+
+WRAP(ssize_t, read, (int fd, void *to, size_t n), reading(READ, fd, NULL), (fd, to, n))
+WRAP(ssize_t, pread64, (int fd, void *to, size_t n, off64_t at), reading(READ, fd, NULL), (fd, to, n, at))
+WRAP(int, stat64, (const char *path, struct stat64 *to), reading(STAT, AT_FDCWD, path), (path, to))
+WRAP(int, lstat64, (const char *path, struct stat64 *to), reading(STAT, AT_FDCWD, path), (path, to))
+WRAP(int, fstat64, (int fd, struct stat64 *to), reading(STAT, fd, NULL), (fd, to))
+WRAP(int, fstatat64, (int at, const char *name, struct stat64 *to, int flags), reading(STAT, at, name),
+     (at, name, to, flags))
+
+/* These say that they failed by a null pointer. */
+DIR *fdopendir(int fd)
+{
+    struct step step = reading(LIST, fd, NULL);
+    errno = step.error;
+    return step.error ? NULL : REAL(fdopendir)(fd);
+}
+struct dirent64 *readdir64(DIR *directory)
+{
+    struct step step = reading(LIST, reads(LIST) ? dirfd(directory) : -1, NULL);
+    if (step.error) {
+        errno = step.error;
+        return NULL;
+    }
+    return REAL(readdir64)(directory);
+}

@@ -17,11 +17,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from csfs.lifecycle import documents
 from csfs.mount.daemon import CannotMount, serve
 from csfs.mount.options import MountOptions
 
+_RETRY_SECONDS = 0.1
+"""A test is not to wait as long for the next attempt at an export as a storage may take to mend."""
+
 
 def main() -> None:
+    documents.RETRY_SECONDS = _RETRY_SECONDS
     say = os.dup(sys.stdout.fileno())
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -47,6 +47,8 @@ class Site:
         for directory in (self.backing, self.state, self.mnt):
             directory.mkdir(exist_ok=True)
         self.daemon: Daemon | None = None
+        self.left_overs_stay = False
+        """Until the next mount, where a call failed that was to remove them."""
         self._highest_number = 0
         self._data: Counter[tuple[str, str]] = Counter()
 
@@ -164,6 +166,11 @@ class Site:
     def temporaries(self) -> list[Path]:
         return [path for path in files(self.backing) if path.name.startswith(names.TEMPORARY_PREFIX)]
 
+    def unsettled(self) -> bool:
+        """Whether an action has come neither to its end nor been taken back."""
+        with self.view() as view:
+            return bool(view.intents())
+
     def outstanding(self) -> list[str]:
         """What the background is still to do: exports, and temporary files to be removed."""
         with self.view() as view:
@@ -175,6 +182,8 @@ class Site:
                 if not is_held_back(view, record.number, path)
             ]
             notes = [f"note of {path!r}" for path in view.temporaries().values()]
+        if self.left_overs_stay:
+            return exports
         return exports + notes + [str(path) for path in self.temporaries()]
 
     def settle(self) -> bool:
@@ -269,7 +278,8 @@ class Site:
                     continue
                 for path in view.paths(record.number):
                     exported = self.backing / directory / path
-                    if record.state == "archived" and not exported.parent.exists():
+                    shown = self / directory / path
+                    if record.state == "archived" and not exported.exists() and not shown.exists():
                         continue  # it is on its way out
                     content = view.document(record.number, path)
                     assert (self / directory / path).read_bytes() == content, path

@@ -20,7 +20,8 @@ def makers() -> dict[str, Callable[..., Refusal]]:
 
 def made(function: Callable[..., Refusal]) -> Refusal:
     kinds = inspect.signature(function).parameters.values()
-    return function(*("something" if kind.annotation is str else ["one", "two"] for kind in kinds))
+    values = {str: "something", int: errno.EIO}
+    return function(*(values.get(kind.annotation, ["one", "two"]) for kind in kinds))
 
 
 @pytest.mark.parametrize("name", makers())

@@ -21,7 +21,10 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.environment = lmdb.open(str(directory), map_size=1 << 24)
-        self.writer: Writer[lmdb.Transaction] = Writer(self.environment, lambda txn: txn)
+        self.writer: Writer[lmdb.Transaction] = Writer(self.environment, lambda txn: txn, self.reopen)
+
+    def reopen(self) -> lmdb.Environment:
+        raise AssertionError("LMDB goes on with the environment")
 
     def commits(self) -> int:
         found: int = self.environment.info()["last_txnid"]
@@ -186,3 +189,31 @@ class Failure(lmdb.Error):
 def test_the_errno_of_lmdb_is_kept(tmp_path: Path, code: int, expected: int) -> None:
     assert as_oserror(Failure(code), str(tmp_path)).errno == expected
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_environment_that_lmdb_refuses_to_go_on_with_is_opened_anew(tmp_path: Path) -> None:
+    """As after a meta page that could not be written; the first attempts to open it anew fail, too."""
+    environment = lmdb.open(str(tmp_path), map_size=1 << 24)
+    attempts: list[lmdb.Environment] = []
+
+    def reopen() -> lmdb.Environment:
+        attempts.append(environment)
+        if len(attempts) < 3:
+            raise OSError(errno.EIO, "still broken")
+        return lmdb.open(str(tmp_path), map_size=1 << 24)
+
+    writer: Writer[lmdb.Transaction] = Writer(environment, lambda txn: txn, reopen)
+    await writer.submit(lambda txn: txn.put(b"before", b"1"))
+    environment.close()
+    for _ in range(2):
+        with pytest.raises(OSError) as refused:
+            await writer.submit(lambda txn: txn.put(b"lost", b"1"))
+        assert refused.value.errno == errno.EIO
+    assert writer.problem == ""
+    await writer.submit(lambda txn: txn.put(b"after", b"1"))
+    assert await writer.submit(lambda txn: (txn.get(b"before"), txn.get(b"lost"), txn.get(b"after"))) == (
+        b"1",
+        None,
+        b"1",
+    )
+    writer.close()

@@ -128,9 +128,9 @@ class ProjectDirectory(Directory):
         left = set(await super().names()) - {_LOCK}
         if left:
             raise refusals.archive_leaves_whole(project.uid)
+        project.fresh_until = 0
         await unlock(self.mount.instance, project, project.held)
         project.removed.add(names.LOCK)
-        project.fresh_until = 0
 
     async def setattr(
         self,
@@ -173,7 +173,8 @@ class ProjectDirectory(Directory):
         try:
             await unarchive(self.mount.instance, self.own, record, accept_changes=accept_changes)
         except BaseException:
-            os.chmod(path, before)
+            if self.own.state is not State.ATTACHED and not self.own.unsettled:
+                os.chmod(path, before)
             raise
         self.own.removed.clear()
 

@@ -73,8 +73,9 @@ async def _leave_copy(leaving: Document, target: "Directory", new: bytes, flags:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     found = await leaving.getattr()
     due = Export(directory, new, leaving.read(), found.st_mtime_ns, (found.st_uid, found.st_gid))
-    async with leftovers.noted(leaving.mount.instance, directory, target.inode.path()):
-        await holding(leaving.mount.instance, leaving.held, lambda confirm: export([due], confirm))
+    instance = leaving.mount.instance
+    async with leaving.held.exporting, leftovers.noted(instance, directory, target.inode.path()):
+        await holding(instance, leaving.held, lambda confirm: export([due], confirm))
 
 
 async def _replace_document(
