@@ -14,7 +14,7 @@ from csfs.domain import lock, names, refusals
 from csfs.domain.lock import Lock, Opaque
 from csfs.domain.session import Life
 from csfs.domain.state import State
-from csfs.lifecycle import intents
+from csfs.lifecycle import intents, leftovers
 from csfs.lifecycle.instance import Instance, owner_of, timestamp
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
@@ -81,7 +81,8 @@ async def _break(instance: Instance, project: Project, lock_id: str, content: by
     number = await instance.store.write(lambda change: change.put_rescue(intent))
     intent = msgspec.structs.replace(intent, after=msgspec.structs.replace(broken, number=number))
     own = Reservation(instance.identity.uuid, instance.identity.name)
-    async with intents.finished_or_taken_back(instance, intent):
+    noted = leftovers.noted(instance, directory, project.path)
+    async with noted, intents.finished_or_taken_back(instance, intent):
         await _reserve(instance, directory, lock_id, own)
         try:
             kept = names.rescued(broken.since)

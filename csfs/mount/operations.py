@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
@@ -81,9 +82,11 @@ def answering(
             failed = failures.reason(error)
             if failed is not None:
                 self.note(failed, name, args)
+                _doubt(name, args)
             raise FUSEError(error.errno or errno.EIO) from error
         except Exception as error:
             log.exception("%s%r failed", name, args)
+            _doubt(name, args)
             raise FUSEError(errno.EIO) from error
 
     return answer
@@ -321,8 +324,18 @@ class Operations(pyfuse3.Operations):
         await (await self._node(inode)).removexattr(name)
 
 
+_ABOUT_NAMES = frozenset({"create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename"})
+"""Operations on names in directories, each name right after its directory."""
 _ABOUT_ITSELF = frozenset({"getxattr", "setxattr", "removexattr", "write"})
 """Operations whose bytes argument is no name of a file in the inode's directory."""
+
+
+def _doubt(operation: str, args: Sequence[Any]) -> None:
+    """Has the kernel ask again for the names of a request that failed: it may have been done in part."""
+    if operation in _ABOUT_NAMES:
+        for directory, name in itertools.pairwise(args):
+            if isinstance(directory, int) and isinstance(name, bytes):
+                pyfuse3.invalidate_entry_async(directory, name, ignore_enoent=True)
 
 
 def _data(handle: FileHandle) -> DataHandle:

@@ -75,7 +75,9 @@ def free(directory: Path) -> None:
 
 
 def remount(directory: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", directory], check=True)
+    # An export or a heartbeat may have a file open at this moment.
+    words = ["mount", "-o", f"remount,{how}", directory]
+    wait_for(lambda: subprocess.run(words, capture_output=True).returncode == 0, f"remounted {how}")
 
 
 def attempt(site: Site, action: Action) -> OSError | None:

@@ -1,6 +1,7 @@
 """What all nodes have in common, and what those on the backing filesystem do with their attributes."""
 
 import errno
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from csfs.mount.tree import Inode
 if TYPE_CHECKING:
     from csfs.mount.handles import FileHandle
     from csfs.mount.mount import Mount
+
+log = logging.getLogger(__name__)
 
 VIRTUAL_ATTRIBUTES = b"user.csfs."
 """The extended attributes that csfs answers itself."""
@@ -273,9 +276,20 @@ def create_file(directory: Descriptor, name: bytes, mode: int, flags: int, conte
         give_to_caller(directory, name, mode, context)
     except BaseException:
         os.close(fd)
-        os.unlink(name, dir_fd=directory.fd)
+        unmake(directory, name)
         raise
     return fd
+
+
+def unmake(directory: Descriptor, name: bytes) -> None:
+    """Removes what was just made and cannot be given to its caller; a directory, if it is empty still."""
+    try:
+        try:
+            os.unlink(name, dir_fd=directory.fd)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=directory.fd)
+    except OSError as error:
+        log.warning("%s was made, but could not be given to its caller: %s", os.fsdecode(name), error)
 
 
 def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> None:

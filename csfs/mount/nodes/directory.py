@@ -18,7 +18,7 @@ from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes import renaming
-from csfs.mount.nodes.base import BackingNode, Node, Standing, create_file, give_to_caller
+from csfs.mount.nodes.base import BackingNode, Node, Standing, create_file, give_to_caller, unmake
 from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.lock import PendingLock, claim_directory
 from csfs.mount.tree import Inode
@@ -277,8 +277,12 @@ class Directory(BackingNode):
 
         def work(directory: Descriptor) -> os.stat_result:
             make(directory.fd)
-            give_to_caller(directory, name, mode, context)
-            return directory.stat(name)
+            try:
+                give_to_caller(directory, name, mode, context)
+                return directory.stat(name)
+            except BaseException:
+                unmake(directory, name)
+                raise
 
         found = await self.mount.instance.io(work, self.descriptor)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
