@@ -101,4 +101,4 @@ async def _store(instance: Instance, project: Project, uid: str, found: Document
 
     await instance.store.write(work)
     project.jobs.add(uid)
-    await documents.export_one(instance, project, job_path(uid))
+    await documents.export_one(instance, project, number, job_path(uid))

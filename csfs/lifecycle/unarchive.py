@@ -67,7 +67,7 @@ async def unarchive(
         sight = await in_thread(instance.look, project.directory)
         instance.enter(project, after, sight)
     for name in names.PROJECT_DOCUMENTS:
-        await documents.export_one(instance, project, name)
+        await documents.export_one(instance, project, after.number, name)
     instance.exports_due.set()
 
 
