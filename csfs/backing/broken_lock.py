@@ -85,15 +85,10 @@ def was_broken(directory: Descriptor, expected: bytes, kept: str) -> bool:
     return False
 
 
-def epochs(directory: Descriptor) -> list[int]:
-    """Of the locks that were broken in a directory: the next one's is greater. Raises OSError."""
-    found = []
-    for name in directory.names():
-        if name.startswith(names.RESCUED_PREFIX.encode()):
-            broken = lock.parse(lockfile.content_of(directory, name) or b"")
-            if isinstance(broken, lock.Lock):
-                found.append(broken.epoch)
-    return found
+def contents(directory: Descriptor) -> list[bytes]:
+    """The bytes of the locks that were broken in a directory. Raises OSError."""
+    kept = sorted(name for name in directory.names() if name.startswith(names.RESCUED_PREFIX.encode()))
+    return [lockfile.content_of(directory, name) or b"" for name in kept]
 
 
 def _reservation(lock_id: str) -> bytes:

@@ -6,7 +6,7 @@ file has one winner everywhere, and so has rename(2) of one source; O_EXCL and u
 
 import errno
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from csfs.backing import temporary
 from csfs.backing.descriptor import Descriptor, read_file
@@ -63,12 +63,20 @@ def read(directory: Descriptor, *, network: bool) -> lock.Lock | lock.Opaque | N
     raise OSError(errno.ESTALE, f"{names.LOCK} is being replaced again and again")
 
 
-def take(directory: Descriptor, content: bytes, *, owner: tuple[int, int]) -> None:
+def take(
+    directory: Descriptor,
+    content: bytes,
+    *,
+    owner: tuple[int, int],
+    confirm: Callable[[], None] = lambda: None,
+) -> None:
     """Puts a lock of this content into `directory`, if there is none. Durable on return.
 
-    Raises Taken if there is one; OSError if the backing filesystem fails.
+    `confirm` is called as the last thing before that; what it raises leaves the directory as it was.
+    Raises Taken if there is a lock; OSError if the backing filesystem fails.
     """
     with temporary.holding(directory, content, mode=_MODE, owner=owner) as name:
+        confirm()
         try:
             os.link(name, _NAME, src_dir_fd=directory.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
         except FileExistsError as error:

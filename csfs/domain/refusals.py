@@ -29,6 +29,7 @@ class Rule(enum.Enum):
     LOCK_STAYS = "cs.lock can be touched or removed, nothing else"
     INERT_LOCK = "this cs.lock came with a copy and owns nothing, yet it is in the way"
     FORGED_LOCK = "a cs.lock that names this very directory is written by csfs alone"
+    REUSED_LOCK = "a cs.lock with these bytes was another claim on this directory, which was broken"
     NOT_DEAD = "the instance that holds the project is not known to be dead"
     WRONG_LOCK_ID = "the project is held by another lock than the one that was named"
     NOTHING_TO_RESCUE = "the project is not held by another instance"
@@ -219,6 +220,10 @@ def inert_lock(origin: str) -> Refusal:
 
 def forged_lock() -> Refusal:
     return Refusal(errno.EPERM, Rule.FORGED_LOCK, "touch cs.lock to attach the project")
+
+
+def reused_lock() -> Refusal:
+    return Refusal(errno.EPERM, Rule.REUSED_LOCK, "write other bytes, or touch cs.lock")
 
 
 def not_a_project(found: str) -> Refusal:

@@ -43,6 +43,7 @@ async def create(instance: Instance, directory: Descriptor, path: bytes, content
         return record
 
     project = await claim(instance, directory, path, content, "create", fill)
+    number = project.held.number
     for document_name in names.PROJECT_DOCUMENTS:
-        await documents.export_one(instance, project, document_name)
+        await documents.export_one(instance, project, number, document_name)
     return project

@@ -12,7 +12,7 @@ import trio
 
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.export import Export, clear_failed, export
-from csfs.domain import document, job, names
+from csfs.domain import document, job, names, refusals
 from csfs.domain.document import Document, Kind
 from csfs.domain.refusals import Refusal
 from csfs.lifecycle.held_lock import holding
@@ -79,15 +79,16 @@ async def edit(instance: Instance, project: Project, path: str, content: bytes) 
     cannot keep it. The old document stays then. An export that fails is tried again later, and loses
     nothing.
     """
+    number = project.held.number
     await put(instance, project, path, lambda before: document.edited(content, before, path))
-    await export_one(instance, project, path)
+    await export_one(instance, project, number, path)
 
 
 async def set_status(instance: Instance, project: Project, uid: str, status: str) -> None:
     """Takes a job to another status. Raises Refusal EINVAL if it does not go there, OSError."""
-    path = job_path(uid)
+    number, path = project.held.number, job_path(uid)
     await put(instance, project, path, lambda before: before.rewritten({"status": status}))
-    await export_one(instance, project, path)
+    await export_one(instance, project, number, path)
 
 
 async def put(instance: Instance, project: Project, path: str, make: Callable[[Document], Document]) -> None:
@@ -159,7 +160,7 @@ async def set_mtime(instance: Instance, project: Project, path: str, mtime_ns: i
         change.put_document(number, path, content, mtime_ns=mtime_ns, exported=False)
 
     await instance.store.write(work)
-    await export_one(instance, project, path)
+    await export_one(instance, project, number, path)
 
 
 def is_held_back(view: View, number: int, path: str) -> bool:
@@ -170,13 +171,16 @@ def is_held_back(view: View, number: int, path: str) -> bool:
     return found is not None and not job.is_exported(found.status)
 
 
-async def export_one(instance: Instance, project: Project, path: str) -> None:
-    """Exports one document if its status lets it; a failure is logged and left to the backlog."""
-    number = project.held.number
+async def export_one(instance: Instance, project: Project, number: int, path: str) -> None:
+    """Exports one document if its status lets it; a failure is logged and left to the backlog.
+
+    `number` is the project's, from before the document was stored: another process may have detached it
+    since. Raises Refusal EROFS if it is lost.
+    """
     if instance.store.read(lambda view: is_held_back(view, number, path)):
         return
     try:
-        await _export(instance, project, path)
+        await _export(instance, project, number, path)
     except OSError as error:
         log.warning("export of %s of %s failed, will be tried again: %s", path, project.uid, error)
 
@@ -199,7 +203,7 @@ async def export_all(instance: Instance, project: Project, *, held_back: bool = 
     for start in range(0, len(paths), _TOGETHER):
         together = paths[start : start + _TOGETHER]
         try:
-            await _export(instance, project, *together)
+            await _export(instance, project, number, *together)
             continue
         except OSError as error:
             if len(together) == 1:
@@ -207,21 +211,20 @@ async def export_all(instance: Instance, project: Project, *, held_back: bool = 
                 continue
         for path in together:
             try:
-                await _export(instance, project, path)
+                await _export(instance, project, number, path)
             except OSError as error:
                 failure = failure or error
     if failure is not None:
         raise failure
 
 
-async def _export(instance: Instance, project: Project, *paths: str) -> None:
+async def _export(instance: Instance, project: Project, number: int, *paths: str) -> None:
     """Writes those documents to the backing directory that are not there already.
 
     Raises Refusal EROFS, and writes nothing, if the project is lost by now; OSError.
 
     One export of a project at a time: an old version must not come to lie over a newer one.
     """
-    number = project.held.number
 
     def look(view: View) -> list[_Due]:
         due = []
@@ -239,6 +242,8 @@ async def _export(instance: Instance, project: Project, *paths: str) -> None:
         due = instance.store.read(look)
         if not due:
             return
+        if project.record is None or project.record.number != number:
+            raise refusals.lost("another process has let go of it meanwhile")
         failed = project.left_behind.intersection(paths)
         try:
             await holding(instance, project, lambda confirm: _write(project.directory, due, failed, confirm))

@@ -211,8 +211,8 @@ class Instance:
             self.changed(project)
 
     def _seen(self, project: Project) -> None:
-        """Believes what was seen for a while; not at all while this instance may be taken for dead."""
-        project.fresh_until = 0.0 if self.liveness.is_late else clock.seconds() + FRESH_SECONDS
+        """Believes what was seen for a while, and not when this instance may be taken for dead."""
+        project.fresh_until = min(clock.seconds() + FRESH_SECONDS, self.liveness.late_from)
 
     async def visit(self, record: records.Project) -> Project | None:
         """The project of a record, where the record says it is; None if it is not there.

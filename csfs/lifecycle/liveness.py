@@ -1,6 +1,7 @@
 """Liveness: this instance's heartbeat on the storage, and what is seen of the heartbeats of others."""
 
 import logging
+import math
 import os
 import socket
 import uuid
@@ -56,13 +57,18 @@ class Liveness:
         )
 
     @property
-    def is_late(self) -> bool:
-        """Whether the last beat is so old that somebody may be about to take this instance's projects.
+    def late_from(self) -> float:
+        """From when on, by `clock.seconds`, somebody may be about to take this instance's projects.
 
         Nothing that was seen earlier is to be believed then. An instance that never had a heartbeat on
         this storage is not taken for dead by anybody.
         """
-        return self._beaten is not None and clock.seconds() - self._beaten > self.takeover / _LATE
+        return math.inf if self._beaten is None else self._beaten + self.takeover / _LATE
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the last beat is so old."""
+        return clock.seconds() > self.late_from
 
     @property
     def others(self) -> list[Pulse]:

@@ -76,9 +76,9 @@ async def move(
     finally:
         for project in projects:
             project.transition = project.unsettled
-    for project in held:
+    for project, record in zip(held, after, strict=True):
         if project.state is State.ATTACHED:
-            await documents.export_one(instance, project, names.PROJECT_DOCUMENT)
+            await documents.export_one(instance, project, record.number, names.PROJECT_DOCUMENT)
 
 
 async def _follow(instance: Instance, project: Project, was: records.Project, will: records.Project) -> None:

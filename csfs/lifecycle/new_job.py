@@ -22,7 +22,7 @@ async def new_job(instance: Instance, project: Project, uid: str) -> None:
     path = job_path(uid)
     if uid in project.jobs and documents.head(instance, project, path) is not None:
         await instance.store.write(lambda change: change.mark_unexported(record.number, path))
-        await documents.export_one(instance, project, path)
+        await documents.export_one(instance, project, record.number, path)
         return
     content = document.new_job(
         uid=uid,
@@ -109,4 +109,4 @@ async def _store(instance: Instance, project: Project, uid: str, found: Document
 
     await instance.store.write(work)
     project.jobs.add(uid)
-    await documents.export_one(instance, project, job_path(uid))
+    await documents.export_one(instance, project, number, job_path(uid))

@@ -62,7 +62,7 @@ async def unarchive(
             await instance.store.write(lambda change: _commit(instance, change, after, accept_changes))
         await instance.arrive(project, after)
     for name in names.PROJECT_DOCUMENTS:
-        await documents.export_one(instance, project, name)
+        await documents.export_one(instance, project, after.number, name)
     instance.exports_due.set()
 
 

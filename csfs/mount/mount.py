@@ -14,7 +14,7 @@ from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
 from csfs.mount.handles import Handles
 from csfs.mount.kernel import Passthrough
-from csfs.mount.nodes.base import Node
+from csfs.mount.nodes.base import Always, Node
 from csfs.mount.nodes.container import RootContainer
 from csfs.mount.nodes.control import ControlDirectory
 from csfs.mount.nodes.directory import Directory
@@ -110,19 +110,44 @@ class Mount:
     async def confirm(self, project: Project) -> None:
         """Passes if an open file of a project may still be written. Raises Refusal EROFS, OSError."""
         if project.fresh_until <= clock.seconds():
-            await self.look_again(project)
+            await self._glance(project)
         state.refuse_change(project.state, project.verdict, project.uid)
 
     async def look_again(self, project: Project) -> bool:
-        """Looks at a project's directory whatever is known of it; whether its state has changed."""
-        before = project.state
+        """Looks at a project's directory whatever is known of it; whether its state has changed.
+
+        Where it lies is not looked at, and so is not believed any longer than before.
+        """
+        before, fresh_until = project.state, project.fresh_until
+        await self._glance(project)
+        project.fresh_until = min(project.fresh_until, fresh_until)
+        return project.state is not before
+
+    async def _glance(self, project: Project) -> None:
         sight = await self.instance.io(self.instance.glance, project.directory, project.sight)
         self.instance.settle(project.directory, project.path, sight)
-        return project.state is not before
 
     async def lookup_again(self, directory: Inode, name: bytes, context: RequestContext) -> EntryAttributes:
         """Looks a name up in a directory that an action has just made into something else."""
         return await (await self.directory(directory.id)).lookup(name, context)
+
+    async def changing(self, id: int) -> Node:
+        """The node of an inode that is about to be changed.
+
+        What nobody owned a moment ago, another instance may own by now: that is looked at whatever is
+        known of it. Raises OSError.
+        """
+        inode = self.tree.inodes[id]
+        node = self.node(id) or await self.recognise(inode)
+        if node.is_free and not isinstance(node.standing, Always):
+            node.standing.fresh_until = 0
+            node = await self.recognise(inode)
+        return node
+
+    async def changing_directory(self, id: int) -> Directory:
+        node = await self.changing(id)
+        assert isinstance(node, Directory), "the kernel asks this of directories only"
+        return node
 
     async def directory(self, id: int) -> Directory:
         node = self.node(id) or await self.recognise(self.tree.inodes[id])

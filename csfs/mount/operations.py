@@ -26,6 +26,7 @@ from csfs.mount import failures
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node
+from csfs.mount.nodes.data import writes
 from csfs.mount.nodes.document import resize
 from csfs.mount.tree import Inode
 
@@ -169,7 +170,7 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         handle = None if fh is None else self._mount.handles.files.get(fh)
-        return await (await self._node(inode)).setattr(attr, fields, handle, ctx)
+        return await (await self._mount.changing(inode)).setattr(attr, fields, handle, ctx)
 
     @answering
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -205,34 +206,34 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return await (await self._mount.directory(parent_inode)).mkdir(name, mode, ctx)
+        return await (await self._mount.changing_directory(parent_inode)).mkdir(name, mode, ctx)
 
     @answering
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return await (await self._mount.directory(parent_inode)).mknod(name, mode, rdev, ctx)
+        return await (await self._mount.changing_directory(parent_inode)).mknod(name, mode, rdev, ctx)
 
     @answering
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        return await (await self._mount.directory(parent_inode)).symlink(name, target, ctx)
+        return await (await self._mount.changing_directory(parent_inode)).symlink(name, target, ctx)
 
     @answering
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         source = await self._node(inode)
-        return await (await self._mount.directory(new_parent_inode)).link(source, new_name)
+        return await (await self._mount.changing_directory(new_parent_inode)).link(source, new_name)
 
     @answering
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await (await self._mount.directory(parent_inode)).unlink(name, ctx)
+        await (await self._mount.changing_directory(parent_inode)).unlink(name, ctx)
 
     @answering
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await (await self._mount.directory(parent_inode)).rmdir(name, ctx)
+        await (await self._mount.changing_directory(parent_inode)).rmdir(name, ctx)
 
     @answering
     async def rename(
@@ -244,8 +245,8 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        target = await self._mount.directory(parent_inode_new)
-        source = await self._mount.directory(parent_inode_old)
+        target = await self._mount.changing_directory(parent_inode_new)
+        source = await self._mount.changing_directory(parent_inode_old)
         await source.rename(name_old, target, name_new, flags, ctx)
 
     # -- files ---------------------------------------------------------------------------------------
@@ -254,11 +255,12 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        return await (await self._mount.directory(parent_inode)).create(name, mode, flags, ctx)
+        return await (await self._mount.changing_directory(parent_inode)).create(name, mode, flags, ctx)
 
     @answering
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return await (await self._node(inode)).open(flags, ctx)
+        node = await (self._mount.changing(inode) if writes(flags) else self._node(inode))
+        return await node.open(flags, ctx)
 
     @answering
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -317,11 +319,11 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        await (await self._node(inode)).setxattr(name, value, ctx)
+        await (await self._mount.changing(inode)).setxattr(name, value, ctx)
 
     @answering
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        await (await self._node(inode)).removexattr(name)
+        await (await self._mount.changing(inode)).removexattr(name)
 
 
 _ABOUT_NAMES = frozenset({"create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename"})

@@ -126,7 +126,10 @@ class Tree:
         if inode.id == pyfuse3.ROOT_INODE:
             return
         is_directory = stat.S_ISDIR(found.st_mode)
-        if inode.removed and not inode.open_fds:
+        # Its only name is another one now: it was renamed behind our back, or it has gone, and its number
+        # is that of another file.
+        elsewhere = not is_directory and found.st_nlink == 1
+        if (inode.removed or elsewhere) and not inode.open_fds:
             inode.generation += 1
             inode.descriptor = inode.node = None
             self._recent.pop(inode, None)

@@ -46,6 +46,8 @@ class Points:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.steps = 0
+        """How many the test against the model has made."""
 
     def add(self, action: str, count: int) -> None:
         self.counts[action] = self.counts.get(action, 0) + count
@@ -63,3 +65,5 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if _points.counts:
         told = ", ".join(f"{action} {count}" for action, count in _points.counts.items())
         terminalreporter.write_line(f"killed at {sum(_points.counts.values())} calls: {told}")
+    if _points.steps:
+        terminalreporter.write_line(f"{_points.steps} steps agree with the model")

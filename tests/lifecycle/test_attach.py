@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from csfs.backing import lockfile
 from csfs.domain import document, names
 from csfs.domain.lock import Lock, Opaque
 from csfs.domain.refusals import Refusal, Rule
@@ -437,3 +439,29 @@ async def test_directories_without_a_document_do_not_end_the_import(world: World
     add_job(directory, "J300")
     await lab.attach("CS-x")
     assert set(lab.jobs(1)) == {"J1", "J300"}
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["attach", "create"])
+async def test_another_has_had_it_since_the_attach_began(
+    world: World, lab: Lab, monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
+    """The daemon was stopped before it took the lock: its epoch is too small, its directory not empty."""
+    directory = world.backing / "CS-x"
+    take = lockfile.take
+
+    def late(*arguments: Any, **more: Any) -> None:
+        (directory / "new").write_text('{"uid": "P9", "uid_num": 9, "title": "theirs"}')
+        (directory / "new").rename(directory / "project.json")
+        take(*arguments, **more)
+
+    monkeypatch.setattr(lockfile, "take", late)
+    if not empty:
+        world.small()
+    with pytest.raises(Refusal) as caught:
+        await (lab.create("CS-x") if empty else lab.attach("CS-x"))
+    assert (caught.value.errno, caught.value.rule) == (errno.EBUSY, Rule.IN_TRANSITION)
+    assert not (directory / "cs.lock").exists()
+    assert json.loads((directory / "project.json").read_text())["title"] == "theirs"
+    assert (lab.states(), lab.pending()) == ({}, [])
+    monkeypatch.undo()
+    assert (await lab.attach("CS-x")).held.title == "theirs"

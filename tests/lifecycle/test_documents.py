@@ -17,7 +17,7 @@ from csfs.domain.document import Kind
 from csfs.domain.refusals import Refusal, Rule
 from csfs.lifecycle import documents
 from csfs.lifecycle.archive import archive
-from csfs.lifecycle.detach import detach
+from csfs.lifecycle.detach import detach, let_go
 from csfs.lifecycle.project import Project
 from csfs.store.store import Change
 from tests.lifecycle.world import Lab, World, add_job, job
@@ -290,7 +290,7 @@ async def test_one_that_cannot_be_exported_keeps_no_other_from_it(
 async def test_what_is_exported_is_not_exported_again(lab: Lab, project: Project, full: Full) -> None:
     full.fill(b"none of them")
     await documents.export_all(lab.instance, project)
-    await documents.export_one(lab.instance, project, "project.json")
+    await documents.export_one(lab.instance, project, 1, "project.json")
     assert full.tried == []
 
 
@@ -461,3 +461,28 @@ def test_a_summary() -> None:
     found = documents.summary("J7", document.parse(content, Kind.JOB))
     assert (found.uid, found.type, found.title, found.status) == ("J7", "homo_refine", "J7", "failed")
     assert (found.parents, found.workspaces, found.attach_status) == (("J1",), ("W1",), "complete")
+
+
+async def test_an_export_that_waited_until_the_project_was_let_go(
+    world: World, lab: Lab, project: Project, full: Full
+) -> None:
+    """It is refused. What waits may be the background, which would end the daemon with anything else."""
+    full.fill()
+    await documents.edit(lab.instance, project, "project.json", edited(lab, title="new"))
+    full.free()
+    refused: list[Refusal] = []
+
+    async def export() -> None:
+        try:
+            await documents.export_all(lab.instance, project)
+        except Refusal as refusal:
+            refused.append(refusal)
+
+    async with trio.open_nursery() as nursery, project.exporting:
+        nursery.start_soon(export)
+        await trio.testing.wait_all_tasks_blocked()
+        os.unlink(world.backing / "CS-x/cs.lock")
+        assert lab.project("CS-x").state == "lost"
+        await let_go(lab.instance, project)
+    assert [each.rule for each in refused] == [Rule.LOST]
+    assert lab.live_json(1, "project.json")["title"] == "new"

@@ -249,3 +249,22 @@ async def test_what_was_cut_short_puts_another_lock_back(world: World, lab: Lab,
     assert kept(directory) == []
     assert other.state_of("CS-x") is State.ATTACHED
     assert here.inode == other.record(1).inode
+
+
+async def test_the_bytes_of_a_lock_that_was_broken_are_no_new_claim(
+    world: World, lab: Lab, other: Lab
+) -> None:
+    """The old owner, when it comes back, would take that lock for its own."""
+    directory = world.small()
+    await lab.attach("CS-x", b"mine")
+    project = other.project("CS-x")
+    assert project.sight.lock is not None
+    await rescue(other.instance, project, project.sight.lock.lock_id)
+    with pytest.raises(Refusal) as caught:
+        await other.attach("CS-x", b"mine")
+    assert caught.value.rule is Rule.REUSED_LOCK
+    assert not (directory / "cs.lock").exists()
+    assert (other.states(), other.pending()) == ({}, [])
+    await other.attach("CS-x", b"ours")
+    assert lab.state_of("CS-x") is State.LOST
+    assert other.state_of("CS-x") is State.ATTACHED

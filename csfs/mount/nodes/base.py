@@ -86,6 +86,11 @@ class Node:
         self.project = project
         """The project it lies in, whatever its state; None in a container."""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it belongs to no instance."""
+        return self.project is None or self.project.is_free
+
     def refuse_change(self) -> None:
         """Passes if the file may be changed, as far as its project is concerned."""
         if self.project is not None:

@@ -1,5 +1,6 @@
 """Data files, symlinks and special files: what they are on the backing filesystem, they are here."""
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,11 @@ class DataFile(BackingNode):
             self.refuse_change()
             self._refuse_inert_lock()
         directory, name = self.place()
-        fd = await self.mount.instance.io(open_file, directory, name, flags & _KEPT)
+        try:
+            fd = await self.mount.instance.io(open_file, directory, name, flags & _KEPT)
+        except FileNotFoundError as error:
+            # Removed behind our back. The kernel looks the name up again, and makes the file if asked to.
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
         return open_data(self.mount, self.inode, fd, writable, context, self.project)
 
     async def setattr(
