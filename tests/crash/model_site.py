@@ -140,6 +140,8 @@ class TwoInstances:
 
     def _differs_on_backing(self, world: World, path: str) -> list[str]:
         directory, at = world.directories[path], self.backing / path
+        if not at.is_dir():
+            return [f"{path} is missing"]
         found = []
         data = {
             file.name: file.read_bytes()
