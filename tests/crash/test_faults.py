@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.actions import ACTIONS, Action
+from tests.crash.conftest import EVERY_CALL
 from tests.crash.control import CHANGES, READS, Kind
 from tests.crash.site import Site, temporary_site
 from tests.crash.test_kill import check_outcome
@@ -17,24 +18,17 @@ from tests.crash.zygote import Zygote
 from tests.mount.lab import wait_for
 
 CODES = (errno.EIO, errno.ESTALE, errno.EDQUOT, errno.ENOSPC)
-_STRIDE = 13
-"""Of so many calls one is failed, unless all are asked for."""
-
-
-@pytest.fixture
-def stride(request: pytest.FixtureRequest) -> int:
-    return 1 if request.config.getoption("--crash-all", default=False) else _STRIDE
+STRIDE = 1 if EVERY_CALL else 13
+"""Of so many calls one is failed."""
 
 
 @pytest.mark.parametrize("always", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("where", ["backing", "state/lab1/store"])
 @pytest.mark.parametrize("action", ACTIONS, ids=str)
-def test_failing_changes(
-    zygote: Zygote, place: Path, action: Action, where: str, always: bool, stride: int
-) -> None:
+def test_failing_changes(zygote: Zygote, place: Path, action: Action, where: str, always: bool) -> None:
     """The caller is told, unless it was finished all the same; nothing is lost, and it can be repeated."""
     failed = 0
-    for turn, number in enumerate(itertools.count(1 + always, stride)):
+    for turn, number in enumerate(itertools.count(1 + always, STRIDE)):
         with temporary_site(zygote, place, str(number)) as site:
             if not fault(site, action, number, CODES[turn % 4], CHANGES, where=where, always=always):
                 break
@@ -44,9 +38,9 @@ def test_failing_changes(
 
 @pytest.mark.parametrize("always", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("action", ACTIONS, ids=str)
-def test_failing_reads(zygote: Zygote, place: Path, action: Action, always: bool, stride: int) -> None:
+def test_failing_reads(zygote: Zygote, place: Path, action: Action, always: bool) -> None:
     """What cannot be read is taken neither for missing nor for another's."""
-    for turn, number in enumerate(itertools.count(1 + 3 * always, 3 * stride)):
+    for turn, number in enumerate(itertools.count(1 + 3 * always, 3 * STRIDE)):
         with temporary_site(zygote, place, str(number)) as site:
             code = CODES[turn % 2]
             if not fault(site, action, number, code, READS, where="backing", always=always):
