@@ -227,7 +227,9 @@ class Race:
     # -- the judgement -------------------------------------------------------------------------------
 
     def check_history(self) -> None:
-        """Raises Violation, naming the project."""
+        """Raises Violation, naming the project; AssertionError for a document that was not whole."""
+        misread = [entry for entry in self.entries if entry.verb == "misread"]
+        assert not misread, misread
         silences = self.watch.silences()
         for project in self.projects:
             try:

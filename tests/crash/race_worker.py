@@ -148,10 +148,13 @@ class Worker:
             made.write_text(json.dumps({**before, "title": value}))
         except OSError:
             return
+        except ValueError:
+            self._note_misread(project, state, content)
+            return
         self._timed("edit", project, state, lambda: os.rename(made, directory / "project.json"), value=value)
 
     def _note_misread(self, project: str, state: str, content: bytes) -> None:
-        """That is no matter of who holds the project, but it is not to pass unseen."""
+        """A document was not whole: the bytes of another file, or none."""
         now = time.monotonic()
         shown = content[:100].decode(errors="replace")
         self._keep(Entry(self._task.instance, project, "misread", now, now, 0, shown, state=state))

@@ -14,10 +14,6 @@ from tests.crash.zygote import Zygote
 SECONDS = float(os.environ.get("CSFS_RACE_SECONDS", "60"))
 SEED = int(os.environ.get("CSFS_RACE_SEED", "1"))
 
-MISREADS_IN_A_MINUTE = 5
-"""The kernel opens what it looked up before by number, and a number that another instance has set free may
-be that of another file by then.
-"""
 AT_LEAST_IN_A_MINUTE = {
     "calls": 4000,
     "holdings": 100,
@@ -45,6 +41,5 @@ def test_no_two_instances_hold_a_project(
         race.check_outcome()
     finally:
         race.close()
-    assert tally["misread"] <= MISREADS_IN_A_MINUTE * SECONDS / 60, tally
     for what, least in AT_LEAST_IN_A_MINUTE.items():
         assert tally[what] >= least * SECONDS / 60, (what, tally)

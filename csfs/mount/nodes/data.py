@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
-from csfs.backing.descriptor import open_file
+from csfs.backing.descriptor import Descriptor, open_file
 from csfs.domain import names, refusals
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel
@@ -54,11 +54,7 @@ class DataFile(BackingNode):
             self.refuse_change()
             self._refuse_inert_lock()
         directory, name = self.place()
-        try:
-            fd = await self.mount.instance.io(open_file, directory, name, flags & _KEPT)
-        except FileNotFoundError as error:
-            # Removed behind our back. The kernel looks the name up again, and makes the file if asked to.
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
+        fd = await self.mount.instance.io(_open, directory, name, flags & _KEPT, self.inode.number)
         return open_data(self.mount, self.inode, fd, writable, context, self.project)
 
     async def setattr(
@@ -83,3 +79,25 @@ class DataFile(BackingNode):
             return
         if parent.number == project.inode and project.is_free:
             raise refusals.inert_lock(project.verdict.owner or "a copy")
+
+
+def _open(directory: Descriptor, name: bytes, flags: int, number: int) -> int:
+    """Opens a file if it is the one with this inode number.
+
+    Raises OSError: ESTALE if it was removed or replaced behind our back. The kernel looks the name up again
+    then, and makes the file if it was asked to.
+    """
+    truncates = flags & os.O_TRUNC and flags & os.O_ACCMODE != os.O_RDONLY
+    try:
+        fd = open_file(directory, name, flags & ~os.O_TRUNC if truncates else flags)
+    except FileNotFoundError as error:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
+    try:
+        if os.fstat(fd).st_ino != number:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if truncates:
+            os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
