@@ -18,7 +18,7 @@ from tests.crash.zygote import Zygote
 from tests.mount.lab import wait_for
 
 CODES = (errno.EIO, errno.ESTALE, errno.EDQUOT, errno.ENOSPC)
-STRIDE = 1 if EVERY_CALL else 13
+STRIDE = 1 if EVERY_CALL else 29
 """Of so many calls one is failed."""
 
 

@@ -10,7 +10,7 @@ from tests.crash.control import Control
 from tests.crash.site import Site, temporary_site
 from tests.crash.zygote import MountFailed, Zygote
 
-AFTER_STRIDE = 1 if EVERY_CALL else 3
+AFTER_STRIDE = 1 if EVERY_CALL else 6
 """What is on disk after a call is there before the next one, too: only what was answered may differ."""
 
 
