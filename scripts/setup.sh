@@ -91,6 +91,7 @@ missing_packages() {
         command -v vim.tiny >/dev/null || echo vim-tiny
         command -v setfattr >/dev/null || echo attr
         command -v setfacl >/dev/null || echo acl
+        command -v bindfs >/dev/null || echo bindfs
         command -v mkfs.xfs >/dev/null || echo xfsprogs
     fi
     if [ "$1" = bench ]; then

@@ -129,7 +129,13 @@ def test_keep_says_how_to_end_it(place: Path) -> None:
 @pytest.mark.parametrize("seen", [MOUNT.command, "rm -rf lab1/CS-t20s"])
 def test_interrupted(place: Path, number: signal.Signals, seen: str) -> None:
     with subprocess.Popen(
-        DEMO, cwd=ROOT, env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        DEMO,
+        cwd=ROOT,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # The demo keeps ignoring what it was told to ignore, as by nohup: the tests may have been.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as playing:
         assert playing.stdout is not None
         printed = b""
