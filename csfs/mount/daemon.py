@@ -141,15 +141,21 @@ def _open_store(options: MountOptions) -> Store:
     rebuild = f"csfs recover {options.backing} --instance {options.instance} --state {options.state}"
     if (options.directory / RECOVERING).exists() and not directory.exists():
         raise CannotMount(f"the recovery of {directory} was cut short; repeat it: {rebuild}")
+    kept = backup.place(options.directory)
+    newest = "".join(f" --from {path}" for path in backup.listed(kept)[-1:])
+    if newest and not (directory.is_dir() and any(directory.iterdir())):
+        raise CannotMount(
+            f"{directory} is gone, but backups of it are there; rebuild it: {rebuild}{newest}\n"
+            f"(to begin with an empty one all the same, move {kept} away)"
+        )
     try:
         return Store.open(directory, options.instance)
     except (OSError, UnknownFormat) as error:
         raise CannotMount(f"{options.directory}: {error}") from error
     except Damaged as error:
-        newest = [f" --from {path}" for path in backup.listed(backup.place(options.directory))[-1:]]
         raise CannotMount(
             f"{directory} is damaged: {error}\nrebuild it from the projects and the newest backup:"
-            f" {rebuild}{''.join(newest)}"
+            f" {rebuild}{newest}"
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -110,6 +112,19 @@ def test_a_deleted_state_directory_with_a_backup(sample: Path, make_lab: LabMake
     assert lab.state_of("CS-away") == "attached"
     lab.csfs("job", "status", lab / "CS-d/J20", "completed").ok()
     assert json.loads((lab.backing / "CS-d/J20/job.json").read_text())["status"] == "completed"
+
+
+def test_a_deleted_store_is_not_begun_anew_where_there_is_a_backup(sample: Path, lab: Lab) -> None:
+    """What is printed, run as it is printed, leads on."""
+    lab.run("touch CS-a/cs.lock").ok()
+    lab.csfs("backup", "--instance", lab.name, "--state", lab.state).ok()
+    lab.umount().ok()
+    shutil.rmtree(store_of(lab))
+    refused = lab.try_mount().refused("is gone, but backups of it are there", "csfs recover")
+    assert not store_of(lab).exists()
+    (command,) = re.findall(r"csfs (recover .+)", refused.err)
+    lab.csfs(*shlex.split(command)).ok()
+    assert lab.mount().state_of("CS-a") == "attached"
 
 
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten"])
