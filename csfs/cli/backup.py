@@ -71,7 +71,11 @@ def command(
     except FileExistsError as error:
         raise click.ClickException(f"{error.filename} is there already; choose another name") from error
     except OSError as error:
-        raise click.ClickException(f"no backup was made: {error}") from error
+        reason = error.strerror or str(error)
+        raise click.ClickException(
+            f"no backup was made in {dest.parent if dest else place}: {reason};"
+            " mend that, or name another place"
+        ) from error
     except (Damaged, UnknownFormat) as error:
         raise click.ClickException(f"no backup was made: {directory}/store: {error}") from error
     click.echo(f"{made.path}: {made.bytes} bytes, {made.projects} projects")

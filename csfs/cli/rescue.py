@@ -76,7 +76,9 @@ def command(directory: str, lock_id: str | None, attach: bool, dry_run: bool, as
 def _holder(path: Path) -> _Holder:
     state = _attribute(path, "state") or State.PLAIN.value
     if state != State.FOREIGN:
-        if state in (State.DETACHED, State.PLAIN):
+        if state == State.PLAIN:
+            raise click.ClickException(f"{path} is no project directory; name one that is")
+        if state == State.DETACHED:
             advice = f"attach it: touch {path / names.LOCK}"
         else:
             advice = f"see: csfs why {path}"

@@ -249,3 +249,12 @@ def test_a_storage_that_is_not_mounted_is_not_taken_for_an_empty_one(sample: Pat
 def test_a_takeover_time_that_is_none(make_lab: LabMaker, word: str) -> None:
     lab = make_lab("lab1", mounted=False, options=("-o", word))
     lab.try_mount().refused(word, "a number of seconds")
+
+
+def test_what_is_not_held_by_another_is_not_rescued(sample: Path, lab: Lab) -> None:
+    """Each time it is said what to do instead."""
+    lab.csfs("rescue", lab.mountpoint).refused("is no project directory")
+    lab.csfs("rescue", lab / "CS-a").refused("is detached", f"touch {lab / 'CS-a/cs.lock'}")
+    lab.run("touch CS-a/cs.lock").ok()
+    lab.csfs("rescue", lab / "CS-a").refused("is attached", "csfs why")
+    lab.csfs("rescue", lab.backing).refused("does not lie in a csfs mount")
