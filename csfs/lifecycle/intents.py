@@ -99,7 +99,7 @@ async def _settle_here(instance: Instance, intent: Intent, *, refused: bool) -> 
     One that was `refused`, for its lock is lost, has not come so far: that a lock is gone is no sign of it.
     """
     if intent.action == "rescue":
-        return await _settle_rescue(instance, intent)
+        return await _settle_rescue(instance, intent, logging.INFO if refused else logging.WARNING)
     if refused and intent.before is not None and intent.action != "move":
         outcome: records.Project | None = intent.before
         await _conclude(instance, intent, outcome)
@@ -156,7 +156,7 @@ async def settle(instance: Instance) -> None:
     """
     for intent in instance.store.read(View.intents):
         if intent.action == "rescue":
-            await _settle_rescue(instance, intent)
+            await _settle_rescue(instance, intent, logging.WARNING)
             continue
         outcome = await _settle(instance, intent)
         log.warning(
@@ -174,8 +174,11 @@ async def _settle(instance: Instance, intent: Intent) -> records.Project | None:
     return outcome
 
 
-async def _settle_rescue(instance: Instance, intent: Intent) -> bool:
-    """A rescue has one step: the lock has been broken, or it has not. Which of the two."""
+async def _settle_rescue(instance: Instance, intent: Intent, level: int) -> bool:
+    """A rescue has one step: the lock has been broken, or it has not. Which of the two, logged at this level.
+
+    The second of two rescuers is refused half way, as it should be: that is no warning.
+    """
     broken = intent.after
     own = Reservation(instance.identity.uuid, instance.identity.name)
 
@@ -191,7 +194,7 @@ async def _settle_rescue(instance: Instance, intent: Intent) -> bool:
     done = await in_thread(look)
     await withdraw(instance, broken.number)
     path = os.fsdecode(broken.path)
-    log.warning("rescue of %s was cut short and is now %s", path, "finished" if done else "taken back")
+    log.log(level, "rescue of %s was cut short and is now %s", path, "finished" if done else "taken back")
     return done
 
 
