@@ -108,11 +108,18 @@ def open_file(directory: Descriptor, name: bytes, flags: int, mode: int = 0) -> 
 
     Raises OSError; ELOOP for a symlink, EINVAL for anything else that is not a regular file.
     """
+    fd, _ = open_known(directory, name, flags, mode)
+    return fd
+
+
+def open_known(directory: Descriptor, name: bytes, flags: int, mode: int = 0) -> tuple[int, os.stat_result]:
+    """The same, and what is open now."""
     fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=directory.fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, f"{os.fsdecode(name)} is not a regular file")
-    return fd
+    return fd, found
 
 
 def read_file(directory: Descriptor, name: bytes, limit: int) -> bytes:

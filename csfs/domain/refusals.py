@@ -44,6 +44,7 @@ class Rule(enum.Enum):
     NOT_DETACHED = "only a detached project can be forgotten"
     EXCHANGE = "project directories cannot be exchanged in one step"
     RESERVED_NAME = "the name is reserved for csfs"
+    WRITTEN_BY_OTHERS = "another user has the file open for writing, and would write what it may do then"
     CONTROL = "files under .csfs are made by csfs"
     STORAGE_FULL = "the backing filesystem has no room"
     STORAGE_READ_ONLY = "the backing filesystem is mounted read-only"
@@ -299,6 +300,12 @@ def exchange() -> Refusal:
 
 def reserved_name(name: str) -> Refusal:
     return Refusal(errno.EPERM, Rule.RESERVED_NAME, "choose another name", name)
+
+
+def written_by_others(writer: str) -> Refusal:
+    return Refusal(
+        errno.ETXTBSY, Rule.WRITTEN_BY_OTHERS, "give it set-id bits once that process has closed it", writer
+    )
 
 
 def control() -> Refusal:

@@ -31,6 +31,8 @@ class DataHandle(FileHandle):
     """The project it lies in: what is written through the daemon is written only while that permits it."""
     passthrough: bool = field(default=False, kw_only=True)
     """The kernel reads and writes it without asking."""
+    privileged: bool = field(default=False, kw_only=True)
+    """The first write through it ends privileges of the file: see `privileges`."""
 
 
 @dataclass(eq=False, slots=True)

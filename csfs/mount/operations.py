@@ -22,7 +22,7 @@ from pyfuse3 import (
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
 from csfs.domain.refusals import Refusal, Rule
-from csfs.mount import failures
+from csfs.mount import failures, privileges
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node
@@ -278,8 +278,16 @@ class Operations(pyfuse3.Operations):
         data = _data(handle)
         if data.project is not None:
             await self._mount.confirm(data.project)
+        if data.privileged:
+            await self._end_privileges(data)
         run = in_thread if len(buf) >= _THREADED_BYTES else self._mount.instance.io
         return await run(os.pwrite, data.fd, buf, off)
+
+    async def _end_privileges(self, data: DataHandle) -> None:
+        await self._mount.instance.io(privileges.end, data.fd, data.context.uid)
+        data.privileged = False
+        # The kernel runs a file with the mode that it knows. To forget attributes alone waits for nothing.
+        pyfuse3.invalidate_inode(data.inode.id, attr_only=True)
 
     @answering
     async def flush(self, fh: int) -> None:

@@ -120,7 +120,12 @@ def _pyfuse3_example(place: Path) -> Path | None:
         done = subprocess.run([*words, "--dest", fetched, "pyfuse3>=3.5,<3.6"], capture_output=True)
         if done.returncode != 0:
             return None
+    program = place / "passthroughfs.py"
     for archive in fetched.glob("*.tar.gz"):
         with tarfile.open(archive) as opened:
-            opened.extractall(fetched, filter="data")
-    return next(fetched.glob("*/examples/passthroughfs.py"), None)
+            for member in opened:
+                content = opened.extractfile(member) if member.name.endswith("/passthroughfs.py") else None
+                if content is not None:
+                    program.write_bytes(content.read())
+                    return program
+    return None

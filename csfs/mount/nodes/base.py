@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
-from csfs.backing.descriptor import Descriptor, open_file
+from csfs.backing.descriptor import Descriptor, open_known
 from csfs.domain import refusals
 from csfs.lifecycle.project import Project
-from csfs.mount import attributes
+from csfs.mount import attributes, privileges
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
@@ -156,16 +156,16 @@ class BackingNode(Node):
         context: RequestContext,
     ) -> EntryAttributes:
         self.refuse_change()
-        await self.mount.instance.io(self._apply, wanted, fields)
+        await self.mount.instance.io(self._apply, wanted, fields, context.uid)
         return await self.getattr()
 
-    def _apply(self, wanted: EntryAttributes, fields: SetattrFields) -> None:
-        """Sets what is asked for, on the open file if there is one, else by its place."""
+    def _apply(self, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
+        """Sets what this user asks for, on the open file if there is one, else by its place."""
         if self.inode.open_fds and self.inode.removed:
-            apply_to_descriptor(self.inode.open_fds[0], wanted, fields)
+            apply_to_descriptor(self.inode.open_fds[0], wanted, fields, uid)
             return
         directory, name = self.place()
-        apply_by_name(directory, name, wanted, fields)
+        apply_by_name(directory, name, wanted, fields, uid)
 
     async def readlink(self) -> bytes:
         directory, name = self.place()
@@ -214,11 +214,14 @@ def _readlink(directory: Descriptor, name: bytes) -> bytes:
     return os.readlink(name, dir_fd=directory.fd)
 
 
-def apply_by_name(directory: Descriptor, name: bytes, wanted: EntryAttributes, fields: SetattrFields) -> None:
-    """Sets size, owner, mode and times of a file, never through a symlink. Raises OSError."""
+def apply_by_name(
+    directory: Descriptor, name: bytes, wanted: EntryAttributes, fields: SetattrFields, uid: int
+) -> None:
+    """Sets size, owner, mode and times of a file for a user, never through a symlink. Raises OSError."""
     if fields.update_size:
         fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
         try:
+            privileges.end(fd, uid)
             os.ftruncate(fd, wanted.st_size)
         finally:
             os.close(fd)
@@ -233,9 +236,10 @@ def apply_by_name(directory: Descriptor, name: bytes, wanted: EntryAttributes, f
         os.utime(name, ns=times, dir_fd=directory.fd, follow_symlinks=False)
 
 
-def apply_to_descriptor(fd: int, wanted: EntryAttributes, fields: SetattrFields) -> None:
+def apply_to_descriptor(fd: int, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
     """The same for a file that has no name any more. Raises OSError."""
     if fields.update_size:
+        privileges.end(fd, uid)
         os.ftruncate(fd, wanted.st_size)
     if fields.update_uid or fields.update_gid:
         uid = wanted.st_uid if fields.update_uid else -1
@@ -265,10 +269,12 @@ def _times(now: os.stat_result, wanted: EntryAttributes, fields: SetattrFields) 
     )
 
 
-def create_file(directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext) -> int:
+def create_file(
+    directory: Descriptor, name: bytes, mode: int, flags: int, context: RequestContext
+) -> tuple[int, os.stat_result]:
     """Makes a file that is the caller's, and opens it; without O_EXCL one that is there is opened.
 
-    Raises OSError; a file that cannot be given to the caller is not made.
+    Also what is open now. Raises OSError; a file that cannot be given to the caller is not made.
     """
     always = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -276,14 +282,13 @@ def create_file(directory: Descriptor, name: bytes, mode: int, flags: int, conte
     except FileExistsError:
         if flags & os.O_EXCL:
             raise
-        return open_file(directory, name, flags)
+        return open_known(directory, name, flags)
     try:
-        give_to_caller(directory, name, mode, context)
+        return fd, give_to_caller(directory, name, mode, context, os.fstat(fd))
     except BaseException:
         os.close(fd)
         unmake(directory, name)
         raise
-    return fd
 
 
 def unmake(directory: Descriptor, name: bytes) -> None:
@@ -297,13 +302,15 @@ def unmake(directory: Descriptor, name: bytes) -> None:
         log.warning("%s was made, but could not be given to its caller: %s", os.fsdecode(name), error)
 
 
-def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> None:
-    """Makes a new file the caller's. In a setgid directory it keeps that directory's group.
+def give_to_caller(
+    directory: Descriptor, name: bytes, mode: int, context: RequestContext, made: os.stat_result
+) -> os.stat_result:
+    """Makes a new file the caller's, and says what it is now. In a setgid directory it keeps that's group.
 
-    Only root's mount serves other users, and only root can give files away.
+    Only root's mount serves other users, and only root can give files away. Raises OSError.
     """
-    if os.geteuid() != 0:
-        return
+    if (made.st_uid == context.uid and made.st_gid == context.gid) or os.geteuid() != 0:
+        return made
     inherits = os.fstat(directory.fd).st_mode & stat.S_ISGID
     os.chown(
         name,
@@ -312,6 +319,7 @@ def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: Reque
         dir_fd=directory.fd,
         follow_symlinks=False,
     )
-    if mode & _SET_ID and not stat.S_ISLNK(directory.stat(name).st_mode):
+    if mode & _SET_ID and not stat.S_ISLNK(made.st_mode):
         found = directory.stat(name)
         os.chmod(directory.path(name), stat.S_IMODE(found.st_mode) | mode & _SET_ID)
+    return directory.stat(name)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
-from csfs.backing.descriptor import Descriptor, open_file
+from csfs.backing.descriptor import Descriptor, open_known
 from csfs.domain import names, refusals
+from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
-from csfs.mount import attributes, kernel
+from csfs.mount import attributes, kernel, privileges
 from csfs.mount.handles import DataHandle, FileHandle
 from csfs.mount.nodes.base import BackingNode, apply_to_descriptor
 from csfs.mount.tree import Inode
@@ -27,16 +28,26 @@ def writes(flags: int) -> bool:
 
 
 def open_data(
-    mount: "Mount", inode: Inode, fd: int, writable: bool, context: RequestContext, project: Project | None
+    mount: "Mount",
+    inode: Inode,
+    fd: int,
+    writable: bool,
+    context: RequestContext,
+    project: Project | None,
+    *,
+    privileged: bool,
 ) -> FileInfo:
     """The answer to an open or create: passthrough if the kernel can, else through the daemon.
 
-    On a strict mount all that is written in a project comes to the daemon. The kernel allows no mixture of
-    passthrough and page cache in one file; direct I/O goes with both.
+    On a strict mount all that is written in a project comes to the daemon, and so does everywhere what is
+    written to a file with privileges. The kernel allows no mixture of passthrough and page cache in one file;
+    direct I/O goes with both.
     """
     backing_id = mount.passthrough.open(inode.id, fd, cached=bool(inode.open_fds))
-    strict = writable and mount.strict and project is not None
-    handle = DataHandle(inode, context, writable, fd, project=project, passthrough=bool(backing_id))
+    strict = writable and (privileged or (mount.strict and project is not None))
+    handle = DataHandle(
+        inode, context, writable, fd, project=project, passthrough=bool(backing_id), privileged=privileged
+    )
     flush = writable or not mount.passthrough.extends
     number = mount.handles.add_file(handle)
     fh = kernel.handle(number, backing_id=backing_id, flush=flush)
@@ -54,8 +65,9 @@ class DataFile(BackingNode):
             self.refuse_change()
             self._refuse_inert_lock()
         directory, name = self.place()
-        fd = await self.mount.instance.io(_open, directory, name, flags & _KEPT, self.inode.number)
-        return open_data(self.mount, self.inode, fd, writable, context, self.project)
+        io, number = self.mount.instance.io, self.inode.number
+        fd, privileged = await io(_open, directory, name, flags & _KEPT, number, context.uid)
+        return open_data(self.mount, self.inode, fd, writable, context, self.project, privileged=privileged)
 
     async def setattr(
         self,
@@ -66,11 +78,34 @@ class DataFile(BackingNode):
     ) -> EntryAttributes:
         if isinstance(handle, DataHandle) and fields.update_size:
             self.refuse_change()
-            await self.mount.instance.io(apply_to_descriptor, handle.fd, wanted, fields)
+            await self.mount.instance.io(apply_to_descriptor, handle.fd, wanted, fields, context.uid)
             return attributes.of_file(await self.stat(), self.inode)
         if fields.update_mtime or fields.update_size:
             self._refuse_inert_lock()
+        if fields.update_mode and privileges.given(wanted.st_mode):
+            await self._about_to_give_privileges()
         return await super().setattr(wanted, fields, handle, context)
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        if name == privileges.CAPABILITY:
+            await self._about_to_give_privileges()
+        await super().setxattr(name, value, context)
+
+    async def _about_to_give_privileges(self) -> None:
+        """Passes if whoever has the file open for writing cannot keep what it is to be given.
+
+        Its owner may, who could give it again. Raises Refusal ETXTBSY.
+        """
+        writers = [each for each in self.mount.handles.writers() if each.inode is self.inode]
+        if not writers:
+            return
+        owner = (await self.stat()).st_uid
+        for writer in writers:
+            assert isinstance(writer, DataHandle), "what is open of a data file is data"
+            if not writer.passthrough:
+                writer.privileged = True
+            elif writer.context.uid not in (0, owner):
+                raise refusals.written_by_others(processes.describe(writer.context.pid))
 
     def _refuse_inert_lock(self) -> None:
         """`touch` on a cs.lock that came with a copy would do nothing; it is refused instead."""
@@ -81,23 +116,27 @@ class DataFile(BackingNode):
             raise refusals.inert_lock(project.verdict.owner or "a copy")
 
 
-def _open(directory: Descriptor, name: bytes, flags: int, number: int) -> int:
-    """Opens a file if it is the one with this inode number.
+def _open(directory: Descriptor, name: bytes, flags: int, number: int, uid: int) -> tuple[int, bool]:
+    """Opens a file if it is the one with this inode number; also whether this user's writing ends privileges.
 
     Raises OSError: ESTALE if it was removed or replaced behind our back. The kernel looks the name up again
     then, and makes the file if it was asked to.
     """
     truncates = flags & os.O_TRUNC and flags & os.O_ACCMODE != os.O_RDONLY
     try:
-        fd = open_file(directory, name, flags & ~os.O_TRUNC if truncates else flags)
+        fd, found = open_known(directory, name, flags & ~os.O_TRUNC if truncates else flags)
     except FileNotFoundError as error:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
     try:
-        if os.fstat(fd).st_ino != number:
+        if found.st_ino != number:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        privileged = writes(flags) and privileges.ends_by_writing(fd, found.st_mode, uid)
         if truncates:
+            if privileged:
+                privileges.end(fd, uid)
             os.ftruncate(fd, 0)
+            privileged = False
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    return fd, privileged

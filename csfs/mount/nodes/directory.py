@@ -15,7 +15,7 @@ from csfs.domain import names, refusals
 from csfs.domain.state import HELD, State
 from csfs.lifecycle import clock
 from csfs.lifecycle.project import Project
-from csfs.mount import attributes, kernel
+from csfs.mount import attributes, kernel, privileges
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes import renaming
 from csfs.mount.nodes.base import BackingNode, Node, Standing, create_file, give_to_caller, unmake
@@ -248,13 +248,16 @@ class Directory(BackingNode):
         directory = self.descriptor
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
-        fd = await self.mount.instance.io(create_file, directory, name, mode, flags & _KEPT, context)
-        found = os.fstat(fd)
+        io = self.mount.instance.io
+        fd, found = await io(create_file, directory, name, mode, flags & _KEPT, context)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
         entry = self._entered(name, found)
         inode = self.mount.tree.inodes[entry.st_ino]
         self.touched(name)
-        return open_data(self.mount, inode, fd, writes(flags), context, self.project), entry
+        writable = writes(flags)
+        privileged = writable and bool(privileges.bits(found.st_mode, context.uid))
+        info = open_data(self.mount, inode, fd, writable, context, self.project, privileged=privileged)
+        return info, entry
 
     async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
         return await self._make(name, context, mode, lambda at: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at))
@@ -278,8 +281,7 @@ class Directory(BackingNode):
         def work(directory: Descriptor) -> os.stat_result:
             make(directory.fd)
             try:
-                give_to_caller(directory, name, mode, context)
-                return directory.stat(name)
+                return give_to_caller(directory, name, mode, context, directory.stat(name))
             except BaseException:
                 unmake(directory, name)
                 raise

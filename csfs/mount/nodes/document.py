@@ -69,7 +69,7 @@ class Document(ContentFile):
         if fields.update_size:
             await self._resize(wanted.st_size, handle)
         else:
-            await self._set_others(wanted, fields)
+            await self._set_others(wanted, fields, context.uid)
         entry = await self.getattr()
         if fields.update_size:
             entry.st_size = wanted.st_size
@@ -84,13 +84,13 @@ class Document(ContentFile):
         resize(content, size)
         await self.edit(bytes(content))
 
-    async def _set_others(self, wanted: EntryAttributes, fields: SetattrFields) -> None:
+    async def _set_others(self, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
         """Owner and mode are those of the exported file, the mtime is the document's."""
         if fields.update_mtime:
             await documents.set_mtime(self.mount.instance, self.held, self.path, wanted.st_mtime_ns)
         if fields.update_mode or fields.update_uid or fields.update_gid:
             directory = self.mount.tree.descriptor(self.directory)
-            await self.mount.instance.io(apply_by_name, directory, self.name, wanted, fields)
+            await self.mount.instance.io(apply_by_name, directory, self.name, wanted, fields, uid)
 
     async def open(self, flags: int, context: RequestContext) -> FileInfo:
         writable = writes(flags)

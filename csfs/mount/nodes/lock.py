@@ -101,11 +101,10 @@ class PendingLock(DataFile):
         try:
             if directory.inode.id in mount.pending_locks:
                 raise refusals.in_transition("another process is making its cs.lock")
-            fd = await mount.instance.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
+            fd, found = await mount.instance.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
         except BaseException:
             await leftovers.drop(mount.instance, note, at)
             raise
-        found = os.fstat(fd)
         inode = mount.tree.see(directory.inode, name, found)
         pending = cls(directory, inode, context, note)
         inode.node = pending
@@ -131,7 +130,7 @@ class PendingLock(DataFile):
             raise self._refused
         if not self._decided:
             directory, name = self.place()
-            apply_by_name(directory, name, wanted, fields)
+            apply_by_name(directory, name, wanted, fields, context.uid)
         return await self.getattr()
 
     async def open(self, flags: int, context: RequestContext) -> FileInfo:

@@ -162,7 +162,7 @@ class ProjectDirectory(Directory):
                 await self._unarchive(record, stat.S_IMODE(wanted.st_mode))
         else:
             self.refuse_change()
-        await instance.io(self._apply, wanted, fields)
+        await instance.io(self._apply, wanted, fields, context.uid)
         return await self.getattr()
 
     async def _unarchive(self, record: records.Project, mode: int, *, accept_changes: bool = False) -> None:
