@@ -20,7 +20,7 @@ from csfs.lifecycle import documents, intents, leftovers, storage
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.recover import RECOVERING, STORE
-from csfs.mount import event_loop
+from csfs.mount import event_loop, garbage
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
 from csfs.mount.options import BadOption, MountOptions, Own
@@ -198,6 +198,7 @@ async def _run(
         backup=daily,
     )
     event_loop.install()
+    garbage.tune()
     trio.to_thread.current_default_thread_limiter().total_tokens = _TASKS
     try:
         pyfuse3.init(Operations(mount, ready), options.mountpoint, _fuse_options(options.backing, fuse))
@@ -214,6 +215,7 @@ async def _run(
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(daily.run)
             nursery.start_soon(intents.settle_failed, instance)
+            nursery.start_soon(garbage.collect)
             nursery.start_soon(_end_on_signal)
             try:
                 await pyfuse3.main(min_tasks=_TASKS, max_tasks=_TASKS)
