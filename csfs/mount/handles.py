@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pyfuse3 import RequestContext
 
+from csfs.domain import refusals
 from csfs.lifecycle.project import Project
 from csfs.mount.tree import Inode
 
@@ -67,10 +68,17 @@ class DirectoryHandle:
 class Handles:
     """All that is open, by the number that the kernel knows it by."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        """Files that may be open at the same time: each takes a descriptor of the daemon's."""
         self.files: dict[int, FileHandle] = {}
         self.directories: dict[int, DirectoryHandle] = {}
         self._last = 0
+
+    def refuse_more(self) -> None:
+        """Passes if another file may be opened. Raises Refusal ENFILE."""
+        if len(self.files) >= self._limit:
+            raise refusals.too_many_files(f"{len(self.files)} files")
 
     def add_file(self, handle: FileHandle) -> int:
         self._last += 1

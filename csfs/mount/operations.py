@@ -25,9 +25,9 @@ from csfs.domain.refusals import Refusal, Rule
 from csfs.mount import failures
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
-from csfs.mount.nodes.base import Node
+from csfs.mount.nodes.base import Node, is_copying, without_virtual
 from csfs.mount.nodes.data import writes
-from csfs.mount.nodes.document import resize
+from csfs.mount.nodes.document import refuse_size, resize
 from csfs.mount.tree import Inode
 
 log = logging.getLogger(__name__)
@@ -255,10 +255,12 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
+        self._mount.handles.refuse_more()
         return await (await self._mount.changing_directory(parent_inode)).create(name, mode, flags, ctx)
 
     @answering
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        self._mount.handles.refuse_more()
         node = await (self._mount.changing(inode) if writes(flags) else self._node(inode))
         return await node.open(flags, ctx)
 
@@ -315,7 +317,8 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return await (await self._node(inode)).listxattr()
+        found = await (await self._node(inode)).listxattr()
+        return without_virtual(found) if is_copying(ctx) else found
 
     @answering
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -350,6 +353,7 @@ def _write_content(handle: ContentHandle, off: int, buf: bytes) -> int:
         raise refusals.lock_stays()
     if handle.append:
         off = len(handle.content)
+    refuse_size(off + len(buf))
     if off > len(handle.content):
         resize(handle.content, off)
     handle.content[off : off + len(buf)] = buf

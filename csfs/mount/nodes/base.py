@@ -11,6 +11,7 @@ from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing.descriptor import Descriptor, open_file
 from csfs.domain import refusals
+from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes
 from csfs.mount.tree import Inode
@@ -43,7 +44,8 @@ _SHOWN_ATTRIBUTES = frozenset(
         b"unexported",
     )
 )
-"""Those that `cp -a` and rsync find on a project, and may try to give to its copy."""
+"""Those that a program which copies may find on a project, and try to give to its copy."""
+_COPIERS = frozenset({"cp", "mv", "install", "rsync", "tar", "bsdtar", "star"})
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -53,6 +55,19 @@ _ATTRIBUTE_BYTES = 4096
 def attribute_value(text: str) -> bytes:
     """The value of an attribute that csfs shows; one that is longer than any tool prints is cut."""
     return text.encode()[:_ATTRIBUTE_BYTES].decode(errors="ignore").encode()
+
+
+def without_virtual(names: list[bytes]) -> list[bytes]:
+    """The extended attributes among these that are not csfs's own."""
+    return [name for name in names if not name.startswith(VIRTUAL_ATTRIBUTES)]
+
+
+def is_copying(context: RequestContext) -> bool:
+    """Whether the caller lists attributes to give them to a copy, to which csfs's own do not belong."""
+    try:
+        return processes.command(context.pid) in _COPIERS
+    except OSError:
+        return False
 
 
 class Standing(Protocol):
@@ -190,8 +205,7 @@ class BackingNode(Node):
     async def listxattr(self) -> list[bytes]:
         path, follow = self.xattr_path(), self._follow()
         found = await self.mount.instance.io(lambda: os.listxattr(path, follow_symlinks=follow))
-        names = (os.fsencode(name) for name in found)
-        return [name for name in names if not name.startswith(VIRTUAL_ATTRIBUTES)]
+        return without_virtual(list(map(os.fsencode, found)))
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
         if name in _SHOWN_ATTRIBUTES:
@@ -278,7 +292,7 @@ def create_file(directory: Descriptor, name: bytes, mode: int, flags: int, conte
             raise
         return open_file(directory, name, flags)
     try:
-        give_to_caller(directory, name, mode, context)
+        give_to_caller(directory, fd, mode, context)
     except BaseException:
         os.close(fd)
         unmake(directory, name)
@@ -297,21 +311,17 @@ def unmake(directory: Descriptor, name: bytes) -> None:
         log.warning("%s was made, but could not be given to its caller: %s", os.fsdecode(name), error)
 
 
-def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: RequestContext) -> None:
+def give_to_caller(directory: Descriptor, fd: int, mode: int, context: RequestContext) -> None:
     """Makes a new file the caller's. In a setgid directory it keeps that directory's group.
 
-    Only root's mount serves other users, and only root can give files away.
+    By its descriptor, which may be an O_PATH one: another file may have its name by now. Only root's mount
+    serves other users, and only root can give files away. Raises OSError.
     """
     if os.geteuid() != 0:
         return
+    path = b"/proc/self/fd/%d" % fd
     inherits = os.fstat(directory.fd).st_mode & stat.S_ISGID
-    os.chown(
-        name,
-        context.uid,
-        -1 if inherits else context.gid,
-        dir_fd=directory.fd,
-        follow_symlinks=False,
-    )
-    if mode & _SET_ID and not stat.S_ISLNK(directory.stat(name).st_mode):
-        found = directory.stat(name)
-        os.chmod(directory.path(name), stat.S_IMODE(found.st_mode) | mode & _SET_ID)
+    os.chown(path, context.uid, -1 if inherits else context.gid)
+    found = os.fstat(fd).st_mode
+    if mode & _SET_ID and not stat.S_ISLNK(found):
+        os.chmod(path, stat.S_IMODE(found) | mode & _SET_ID)

@@ -278,8 +278,12 @@ class Directory(BackingNode):
         def work(directory: Descriptor) -> os.stat_result:
             make(directory.fd)
             try:
-                give_to_caller(directory, name, mode, context)
-                return directory.stat(name)
+                fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+                try:
+                    give_to_caller(directory, fd, mode, context)
+                    return os.fstat(fd)
+                finally:
+                    os.close(fd)
             except BaseException:
                 unmake(directory, name)
                 raise
