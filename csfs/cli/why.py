@@ -8,6 +8,7 @@ import msgspec
 from csfs.cli.mounts import absolute, control_file, is_below, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
+from csfs.domain.printable import printable
 from csfs.domain.state import State
 
 _SHOWN = 5
@@ -32,15 +33,20 @@ def command(path: str, as_json: bool) -> None:
     mount = mount_of(target)
     project, facts = _project(target, mount.mountpoint)
     lines = control_file(mount, "refusals").splitlines()
-    around = project or target
+    around, top = printable(project or target), printable(mount.mountpoint)
     refused = []
     for line in lines:
         entry = msgspec.json.decode(line)
-        where = os.path.join(mount.mountpoint, entry["path"])
+        where = os.path.join(top, entry["path"])
         if is_below(where, around) or is_below(around, where):
             refused.append({**entry, "path": where})
     if as_json:
-        report = {"path": target, "project": project, **facts, "refusals": refused}
+        report = {
+            "path": printable(target),
+            "project": None if project is None else printable(project),
+            **facts,
+            "refusals": refused,
+        }
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
     _print_state(target, mount.mountpoint, project, facts)

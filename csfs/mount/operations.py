@@ -116,7 +116,9 @@ class Operations(pyfuse3.Operations):
         path = inode.path()
         if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
             path = os.path.join(path, args[1])
-        self._mount.refusals.record(refusal, operation, path, context)
+        project = inode.node.project if inode.node is not None else None
+        of = None if project is None else project.inode
+        self._mount.refusals.record(refusal, operation, path, of, context)
 
     async def look_again(self, args: Sequence[Any]) -> bool:
         """Looks anew at the project that a request is about; whether its state is another one now."""

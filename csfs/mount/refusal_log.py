@@ -45,43 +45,44 @@ class Refused(NamedTuple):
 
     entry: Entry
     path: bytes
+    project: int | None
+    """The number of the directory of the project that it is about, if there is one."""
 
 
 class RefusalLog:
-    """The last refusals; a repetition by the same process under the same rule counts up."""
+    """The last refusals; one by the same process under the same rule, in the same project, counts up."""
 
     def __init__(self) -> None:
         self.entries: deque[Refused] = deque(maxlen=_KEPT)
 
-    def record(self, refusal: Refusal, operation: str, path: bytes, context: RequestContext) -> None:
-        last, before = self.entries[-1] if self.entries else (None, b"")
-        rule = refusal.rule.name
-        if last is not None and (last.pid, last.rule, last.operation) == (context.pid, rule, operation):
-            self.entries[-1] = Refused(msgspec.structs.replace(last, count=last.count + 1), before)
-            return
+    def record(
+        self, refusal: Refusal, operation: str, path: bytes, project: int | None, context: RequestContext
+    ) -> None:
+        path, rule = path[:_LONGEST], refusal.rule.name
+        if self.entries:
+            last, before, of = self.entries[-1]
+            same = project == of if project is not None else path == before
+            if same and (last.pid, last.rule, last.operation) == (context.pid, rule, operation):
+                self.entries[-1] = Refused(msgspec.structs.replace(last, count=last.count + 1), before, of)
+                return
         try:
             command = processes.command(context.pid)
         except OSError:
             command = ""
         reason = refusal.rule.value + (f" ({refusal.detail[:_LONGEST]})" if refusal.detail else "")
-        self._add(
-            path[:_LONGEST],
-            Entry(
-                at=timestamp(),
-                errno=errno.errorcode.get(refusal.errno, str(refusal.errno)),
-                path=shown(path[:_LONGEST]),
-                operation=operation,
-                pid=context.pid,
-                command=printable(command),
-                uid=context.uid,
-                rule=rule,
-                reason=printable(reason),
-                advice=refusal.advice,
-            ),
+        entry = Entry(
+            at=timestamp(),
+            errno=errno.errorcode.get(refusal.errno, str(refusal.errno)),
+            path=shown(path),
+            operation=operation,
+            pid=context.pid,
+            command=printable(command),
+            uid=context.uid,
+            rule=rule,
+            reason=printable(reason),
+            advice=refusal.advice,
         )
-
-    def _add(self, path: bytes, entry: Entry) -> None:
-        self.entries.append(Refused(entry, path))
+        self.entries.append(Refused(entry, path, project))
 
     def lines(self, to_show: Callable[[Refused], bool] = lambda refused: True) -> bytes:
         """One JSON object a line, of those that are to be shown."""

@@ -70,6 +70,11 @@ def is_copying(context: RequestContext) -> bool:
         return False
 
 
+def attribute_text(value: bytes) -> str:
+    """What a user gives an attribute of csfs's; more than any of them takes is cut."""
+    return value[:_ATTRIBUTE_BYTES].decode(errors="backslashreplace")
+
+
 class Standing(Protocol):
     """What a node was derived from: valid until that is to be looked at again."""
 
