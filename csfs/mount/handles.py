@@ -70,20 +70,23 @@ class Handles:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        """Files that may be open at the same time: each takes a descriptor of the daemon's."""
+        """Files that may be open on the backing filesystem at the same time."""
+        self._data = 0
+        """How many are: each takes a descriptor of the daemon's."""
         self.files: dict[int, FileHandle] = {}
         self.directories: dict[int, DirectoryHandle] = {}
         self._last = 0
 
     def refuse_more(self) -> None:
-        """Passes if another file may be opened. Raises Refusal ENFILE."""
-        if len(self.files) >= self._limit:
-            raise refusals.too_many_files(f"{len(self.files)} files")
+        """Passes if another file may be opened on the backing filesystem. Raises Refusal ENFILE."""
+        if self._data >= self._limit:
+            raise refusals.too_many_files(f"{self._data} files")
 
     def add_file(self, handle: FileHandle) -> int:
         self._last += 1
         self.files[self._last] = handle
         if isinstance(handle, DataHandle):
+            self._data += 1
             if handle.inode.open_fds is None:
                 handle.inode.open_fds = []
             handle.inode.open_fds.append(handle.fd)
@@ -91,10 +94,12 @@ class Handles:
 
     def remove_file(self, number: int) -> FileHandle:
         handle = self.files.pop(number)
-        if isinstance(handle, DataHandle) and handle.inode.open_fds is not None:
-            handle.inode.open_fds.remove(handle.fd)
-            if not handle.inode.open_fds:
-                handle.inode.open_fds = None
+        if isinstance(handle, DataHandle):
+            self._data -= 1
+            if handle.inode.open_fds is not None:
+                handle.inode.open_fds.remove(handle.fd)
+                if not handle.inode.open_fds:
+                    handle.inode.open_fds = None
         return handle
 
     def add_directory(self, handle: DirectoryHandle) -> int:

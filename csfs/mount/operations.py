@@ -257,12 +257,10 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        self._mount.handles.refuse_more()
         return await (await self._mount.changing_directory(parent_inode)).create(name, mode, flags, ctx)
 
     @answering
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        self._mount.handles.refuse_more()
         node = await (self._mount.changing(inode) if writes(flags) else self._node(inode))
         return await node.open(flags, ctx)
 

@@ -53,6 +53,7 @@ class DataFile(BackingNode):
         if writable:
             self.refuse_change()
             self._refuse_inert_lock()
+        self.mount.handles.refuse_more()
         directory, name = self.place()
         fd = await self.mount.instance.io(_open, directory, name, flags & _KEPT, self.inode.number)
         return open_data(self.mount, self.inode, fd, writable, context, self.project)

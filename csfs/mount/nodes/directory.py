@@ -248,6 +248,7 @@ class Directory(BackingNode):
         directory = self.descriptor
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
+        self.mount.handles.refuse_more()
         fd = await self.mount.instance.io(create_file, directory, name, mode, flags & _KEPT, context)
         found = os.fstat(fd)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
