@@ -185,6 +185,8 @@ class BackingNode(Node):
             apply_to_descriptor(self.inode.open_fds[0], wanted, fields)
             return
         directory, name = self.place()
+        if directory.stat(name).st_ino != self.inode.number:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # replaced behind our back
         apply_by_name(directory, name, wanted, fields)
 
     async def readlink(self) -> bytes:
