@@ -30,7 +30,7 @@ def mounted(place: Path, options: tuple[str, ...] = ()) -> Iterator[Mounted]:
         directory.mkdir(parents=True)
     csfs = [sys.executable, "-m", "csfs"]
     words = [word for option in options for word in ("-o", option)]
-    where = [made.backing, made.mountpoint, "--instance", "soak", "--state", place / "state"]
+    where = [str(made.backing), str(made.mountpoint), "--instance", "soak", "--state", str(place / "state")]
     subprocess.run([*csfs, "mount", *where, *words], check=True)
     try:
         yield made
