@@ -22,7 +22,7 @@ from tests.mount.lab import Lab, wait_for
 from tests.mount.watching import MEBIBYTE, canary, contents, descriptors, unharmed
 
 HUGE = 10 << 30
-SWAPPING_SECONDS = 3
+SWAPPING_SECONDS = 2.5
 KINDS = ("symlink", "fifo", "directory", "socket", "huge", "loop")
 PLACES = ("cs.lock", "project.json", "workspaces.json", "J2/job.json", "J2")
 

@@ -168,7 +168,6 @@ def differences(one: Path, other: Path) -> str:
 @pytest.mark.parametrize(
     "copy",
     [
-        "rsync -aHAX {0}/ {1}/",
         "rsync -aHAXS {0}/ {1}/",
         "cp -a --sparse=always {0}/. {1}/",
         "cp -a --reflink=auto {0}/. {1}/",

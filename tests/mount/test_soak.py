@@ -17,7 +17,7 @@ from soaking import integrity, samples  # noqa: E402
 from soaking.samples import MEBIBYTE, Sample  # noqa: E402
 
 
-@pytest.mark.parametrize(("what", "seconds", "seed"), [("data", 6, 1), ("load", 8, 1)], ids=["data", "load"])
+@pytest.mark.parametrize(("what", "seconds", "seed"), [("data", 4, 1), ("load", 6, 1)], ids=["data", "load"])
 def test_a_short_run(what: str, seconds: float, seed: int) -> None:
     words = ["--minutes", str(seconds / 60), "--seed", str(seed), "--only", what]
     done = subprocess.run(
