@@ -87,6 +87,10 @@ missing_packages() {
     if [ "$1" = test ]; then
         command -v rsync >/dev/null || echo rsync
         command -v jq >/dev/null || echo jq
+        command -v git >/dev/null || echo git
+        command -v make >/dev/null || echo make
+        command -v patch >/dev/null || echo patch
+        command -v ed >/dev/null || echo ed
         command -v sponge >/dev/null || echo moreutils
         command -v vim.tiny >/dev/null || echo vim-tiny
         command -v setfattr >/dev/null || echo attr

@@ -4,6 +4,7 @@ storage                    which storage this is
 sessions/<instance>.json   the heartbeat of each instance
 """
 
+import errno
 import os
 import stat
 import uuid
@@ -63,6 +64,10 @@ def storage(backing: Descriptor) -> str:
         content = read_file(backing.child(NAME), _STORAGE, _MAX_BYTES)
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENXIO):
+            raise
+        return ""  # nothing that csfs has put there
     try:
         return msgspec.json.decode(content, type=_Storage).storage
     except msgspec.DecodeError:

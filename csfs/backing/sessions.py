@@ -1,5 +1,6 @@
 """Sessions on the storage: one small file per instance under `.csfs/sessions/`, rewritten with each beat."""
 
+import errno
 import os
 import re
 
@@ -26,6 +27,8 @@ def write(backing: Descriptor, beat: Session) -> None:
         dir_fd=directory.fd,
     )
     try:
+        if os.fstat(fd).st_nlink > 1:
+            raise OSError(errno.EMLINK, "the session's file has another name too, and may be another's file")
         content = beat.encode()
         os.pwrite(fd, content, 0)
         os.ftruncate(fd, len(content))

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ import trio
 
 from csfs.cli.mount import default_state
 from csfs.cli.mounts import devices, is_below, mount_of
+from csfs.cli.say import say
 from csfs.domain import names
 
 if TYPE_CHECKING:
@@ -254,19 +254,14 @@ class _Progress:
 def _print(result: Result) -> None:
     place = "/".join(filter(None, (result.directory, result.path))) or "."
     project = f" {result.project}" if result.project else ""
-    click.echo(_line(f"{result.severity}: {result.kind}{project} {place}"))
-    click.echo(_line(f"  {result.meaning}"))
+    say(f"{result.severity}: {result.kind}{project} {place}")
+    say(f"  {result.meaning}")
     if result.repaired:
-        click.echo(_line(f"  repaired: {result.repaired}"))
+        say(f"  repaired: {result.repaired}")
     else:
         if result.not_repaired:
-            click.echo(_line(f"  not repaired: {result.not_repaired}"))
-        click.echo(_line(f"  next: {result.advice}"))
-
-
-def _line(text: str) -> str:
-    """The text with control characters escaped: file names may hold any, and locks of others too."""
-    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" else c for c in text)
+            say(f"  not repaired: {result.not_repaired}")
+        say(f"  next: {result.advice}")
 
 
 def _summary(counts: dict[str, Any]) -> str:

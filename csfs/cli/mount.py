@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from csfs.cli.mounts import mount_at, unmount
+from csfs.domain.printable import printable
 
 if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
@@ -59,7 +60,7 @@ def command(
         fuse=frozenset(word for words in fuse for word in words.split(",") if word),
     )
     if foreground:
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        _log_to_stderr("%(levelname)s %(name)s: %(message)s")
         _serve(options, lambda: None)
     else:
         _serve_in_background(options)
@@ -81,11 +82,27 @@ def _clear(mountpoint: str) -> None:
     click.echo(f"the mount at {mountpoint} was dead and has been ended", err=True)
 
 
-def _serve(options: "MountOptions", ready: Callable[[], None]) -> None:
+class _OneLine(logging.Formatter):
+    """One record a line, whatever names and errors hold; a traceback follows in lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def _log_to_stderr(form: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _serve(
+    options: "MountOptions", ready: Callable[[], None], reopen_log: Callable[[], None] | None = None
+) -> None:
     from csfs.mount.daemon import CannotMount, serve
 
     try:
-        serve(options, ready)
+        serve(options, ready, reopen_log)
     except CannotMount as error:
         raise click.ClickException(str(error)) from error
 
@@ -104,12 +121,13 @@ def _serve_in_background(options: "MountOptions") -> None:
 
     def ready() -> None:
         _leave_terminal(options.log)
+        _log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s")
         os.write(say, b"+")
         os.close(say)
 
     status = 1
     try:
-        _serve(options, ready)
+        _serve(options, ready, lambda: _write_to(options.log))
         status = 0
     except click.ClickException as error:
         error.show()
@@ -123,11 +141,14 @@ def _serve_in_background(options: "MountOptions") -> None:
 
 def _leave_terminal(log: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
-    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for target, source in ((0, nothing), (1, written), (2, written)):
-        os.dup2(source, target)
+    os.dup2(nothing, 0)
     os.close(nothing)
+    _write_to(log)
+
+
+def _write_to(log: Path) -> None:
+    """Makes the file of this name, a new one if it was renamed away, what all output goes to."""
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for target in (1, 2):
+        os.dup2(written, target)
     os.close(written)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )

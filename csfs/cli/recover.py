@@ -8,6 +8,7 @@ import click
 
 from csfs.cli.mount import default_state
 from csfs.cli.mounts import all_mounts, is_below
+from csfs.cli.say import say
 
 if TYPE_CHECKING:
     from csfs.lifecycle.recover import Report, Wanted
@@ -92,27 +93,27 @@ def _show(report: "Report", directory: Path) -> None:
     from csfs.store import backup
 
     for project in report.projects:
-        click.echo(f"{project.uid} {project.path}: {project.state}, {project.jobs} jobs")
+        say(f"{project.uid} {project.path}: {project.state}, {project.jobs} jobs")
         if project.from_backup:
-            click.echo(f"  from the backup: {', '.join(project.from_backup)}")
+            say(f"  from the backup: {', '.join(project.from_backup)}")
         for note in project.notes:
-            click.echo(f"  {note}")
+            say(f"  {note}")
     for kept in report.kept:
-        click.echo(f"{kept.uid} {kept.path}: from the backup; {kept.why}")
+        say(f"{kept.uid} {kept.path}: from the backup; {kept.why}")
     for passed in report.passed_over:
-        click.echo(f"not taken: {passed.path} {f'({passed.uid})' if passed.uid else ''}: {passed.why}")
+        say(f"not taken: {passed.path} {f'({passed.uid})' if passed.uid else ''}: {passed.why}")
     for project in report.projects:
         if project.never_exported:
             jobs = "; ".join(f"{each.job} {each.why}" for each in project.never_exported)
-            click.echo(f"{project.uid} {project.path}: {jobs}")
+            say(f"{project.uid} {project.path}: {jobs}")
     would = "would be" if report.dry_run else "is"
-    click.echo(
+    say(
         f"the store of {report.instance} ({report.uuid}) {would} rebuilt:"
         f" {len(report.projects)} projects from their locks, {len(report.kept)} from the backup alone;"
         f" the next one gets P{report.next_project}"
     )
     if report.set_aside is not None:
-        click.echo(f"the store before it is kept in {report.set_aside}")
+        say(f"the store before it is kept in {report.set_aside}")
     newest = backup.listed(backup.place(directory))[-1:]
     if report.backup is None and newest:
-        click.echo(f"there is a backup; with --from {newest[0]} comes back what is not on the directories")
+        say(f"there is a backup; with --from {newest[0]} comes back what is not on the directories")

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from csfs.cli.mounts import absolute, mount_of
+from csfs.cli.say import say
 from csfs.domain import names
 from csfs.domain.document import Invalid, Kind, parse
 from csfs.domain.state import State
@@ -93,18 +94,18 @@ def _holder(path: Path) -> _Holder:
 
 
 def _show(path: Path, holder: _Holder) -> None:
-    click.echo(f"{path} is held by {holder.owner}")
-    click.echo(f"  {holder.heartbeat}")
-    click.echo(f"  its lock is {holder.lock_id}")
+    say(f"{path} is held by {holder.owner}")
+    say(f"  {holder.heartbeat}")
+    say(f"  its lock is {holder.lock_id}")
     if holder.in_flight:
         more = f" and {len(holder.in_flight) - _SHOWN} more" if len(holder.in_flight) > _SHOWN else ""
-        click.echo(
+        say(
             "  jobs that had not ended when they were last exported: "
             + ", ".join(holder.in_flight[:_SHOWN])
             + more
         )
     else:
-        click.echo("  all its jobs had ended")
+        say("  all its jobs had ended")
 
 
 def _in_flight(path: Path) -> list[str]:

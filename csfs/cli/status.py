@@ -4,6 +4,8 @@ import click
 import msgspec
 
 from csfs.cli.mounts import all_mounts
+from csfs.cli.say import say
+from csfs.domain.printable import printable
 
 
 @click.command("status")
@@ -31,8 +33,8 @@ def command(as_json: bool) -> None:
     )
     for mount in found:
         table.add_row(
-            mount.mountpoint,
-            mount.backing,
+            printable(mount.mountpoint),
+            printable(mount.backing),
             mount.instance or "?",
             str(mount.pid or "?"),
             "?" if mount.backup is None else mount.backup.last or "none",
@@ -45,16 +47,16 @@ def command(as_json: bool) -> None:
     console.print(table)
     for mount in found:
         if mount.heartbeat.problem:
-            click.echo(f"{mount.mountpoint}: {mount.heartbeat.problem}")
+            say(f"{mount.mountpoint}: {mount.heartbeat.problem}")
         elif mount.heartbeat.late:
-            click.echo(f"{mount.mountpoint}: the heartbeat is late; does the storage answer?")
+            say(f"{mount.mountpoint}: the heartbeat is late; does the storage answer?")
         if mount.store_problem:
-            click.echo(f"{mount.mountpoint}: the store of {mount.instance} fails: {mount.store_problem}")
+            say(f"{mount.mountpoint}: the store of {mount.instance} fails: {mount.store_problem}")
         for other in mount.sessions:
             silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
             life = f"{other.life} on {other.host}{silent}"
-            click.echo(f"{mount.instance} shares its storage with {other.instance}: {life}")
+            say(f"{mount.instance} shares its storage with {other.instance}: {life}")
         for document, reason in mount.exports_failing.items():
-            click.echo(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")
+            say(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")
         if mount.backup is not None and mount.backup.failing:
-            click.echo(f"{mount.mountpoint}: the backup fails ({mount.backup.failing}); it is tried again")
+            say(f"{mount.mountpoint}: the backup fails ({mount.backup.failing}); it is tried again")

@@ -6,7 +6,9 @@ import click
 import msgspec
 
 from csfs.cli.mounts import absolute, control_file, is_below, mount_of
+from csfs.cli.say import say
 from csfs.domain import names
+from csfs.domain.printable import printable
 from csfs.domain.state import State
 
 _SHOWN = 5
@@ -31,28 +33,33 @@ def command(path: str, as_json: bool) -> None:
     mount = mount_of(target)
     project, facts = _project(target, mount.mountpoint)
     lines = control_file(mount, "refusals").splitlines()
-    around = project or target
+    around, top = printable(project or target), printable(mount.mountpoint)
     refused = []
     for line in lines:
         entry = msgspec.json.decode(line)
-        where = os.path.join(mount.mountpoint, entry["path"])
+        where = os.path.join(top, entry["path"])
         if is_below(where, around) or is_below(around, where):
             refused.append({**entry, "path": where})
     if as_json:
-        report = {"path": target, "project": project, **facts, "refusals": refused}
+        report = {
+            "path": printable(target),
+            "project": None if project is None else printable(project),
+            **facts,
+            "refusals": refused,
+        }
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
     _print_state(target, mount.mountpoint, project, facts)
     if not refused:
-        click.echo("nothing was refused here since the mount")
+        say("nothing was refused here since the mount")
     for entry in refused[-_SHOWN:]:
         times = f", {entry['count']} times" if entry["count"] > 1 else ""
-        click.echo(
+        say(
             f"{entry['at']} {entry['operation']} {entry['path']} by {entry['command']} ({entry['pid']}),"
             f" uid {entry['uid']}: {entry['errno']}{times}"
         )
-        click.echo(f"  because {entry['reason']}")
-        click.echo(f"  next: {entry['advice']}")
+        say(f"  because {entry['reason']}")
+        say(f"  next: {entry['advice']}")
 
 
 def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
@@ -74,20 +81,20 @@ def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
 
 def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:
     if project is None:
-        click.echo(f"{target} belongs to no project")
+        say(f"{target} belongs to no project")
         return
     called = f" {facts['uid']}" if "uid" in facts else ""
-    click.echo(f"{project} is a project directory, state {facts['state']}{called}")
+    say(f"{project} is a project directory, state {facts['state']}{called}")
     if "owner" in facts:
-        click.echo(f"  owner: {facts['owner']}")
+        say(f"  owner: {facts['owner']}")
     if "heartbeat" in facts:
-        click.echo(f"  {facts['heartbeat']}; its lock is {facts['lock_id']}")
+        say(f"  {facts['heartbeat']}; its lock is {facts['lock_id']}")
     if "unexported" in facts:
-        click.echo(
+        say(
             f"  this instance has documents that were never exported: {facts['unexported']};"
             f" it keeps them in {os.path.join(mountpoint, names.CONTROL, 'projects', facts.get('uid', ''))}"
         )
     if "export_failed" in facts:
-        click.echo(f"  not on the backing directory yet, it is tried again: {facts['export_failed']}")
+        say(f"  not on the backing directory yet, it is tried again: {facts['export_failed']}")
     if "reason" in facts:
-        click.echo(f"  {facts['reason']}")
+        say(f"  {facts['reason']}")

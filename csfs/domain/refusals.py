@@ -51,6 +51,8 @@ class Rule(enum.Enum):
     STORAGE_DENIED = "the backing filesystem does not permit it to the user of the mount"
     STORAGE_FAILED = "the backing filesystem fails"
     STORE_FAILED = "the store of the instance cannot be written or read"
+    DOCUMENT_SIZE = "the document is larger than any may be"
+    TOO_MANY_FILES = "as many files are open on the mount as its daemon can have open"
     UNKNOWN_ATTRIBUTE = "there is no such user.csfs attribute to set"
 
 
@@ -347,3 +349,21 @@ def store_failed(code: int, detail: str) -> Refusal:
 
 def unknown_attribute(name: str) -> Refusal:
     return Refusal(errno.EPERM, Rule.UNKNOWN_ATTRIBUTE, "list them with getfattr -d", name)
+
+
+def document_size(detail: str) -> Refusal:
+    return Refusal(
+        errno.EFBIG,
+        Rule.DOCUMENT_SIZE,
+        "keep data in files of their own; the document before it is still in place",
+        detail,
+    )
+
+
+def too_many_files(detail: str) -> Refusal:
+    return Refusal(
+        errno.ENFILE,
+        Rule.TOO_MANY_FILES,
+        "close some, or mount again with a higher limit (ulimit -Hn; LimitNOFILE of its service)",
+        detail,
+    )

@@ -6,6 +6,7 @@ import msgspec
 
 from csfs.backing import control
 from csfs.backing.io import in_thread
+from csfs.domain import names
 from csfs.lifecycle.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,13 @@ async def recognise(instance: Instance, *, accept: bool = False) -> None:
     missing, and what is written would end up below the mount point. `accept` takes what is there.
     Raises WrongStorage, OSError.
     """
-    await in_thread(control.clear, instance.backing)
+    try:
+        await in_thread(control.clear, instance.backing)
+    except NotADirectoryError as error:
+        raise WrongStorage(
+            f"what is called {names.CONTROL} in it is no directory, and csfs keeps its own things there:"
+            " move it away, then mount again"
+        ) from error
     found = await in_thread(control.storage, instance.backing)
     known = instance.identity.storage
     held = [record for record in instance.claims.by_number.values() if record.state != "detached"]

@@ -33,6 +33,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _DESCRIPTOR_SHARE = 4
 """Of all descriptors a process may have, one in this many is for directories; the rest is for handles."""
 
+_OTHER_DESCRIPTORS = 512
+"""What exports, threads, the store and the heartbeat need at the same time, whatever programs have open."""
+_LEAST_FILES = 64
 _TASKS = 99
 """Requests that are under way at the same time; each may wait for the backing filesystem in a thread."""
 _END_SECONDS = 5.0
@@ -115,10 +118,13 @@ def _held_by(fd: int, name: str) -> str:
     )
 
 
-def serve(options: MountOptions, ready: Callable[[], None]) -> None:
+def serve(
+    options: MountOptions, ready: Callable[[], None], reopen_log: Callable[[], None] | None = None
+) -> None:
     """Mounts and answers requests until it is unmounted, or told to end by SIGTERM or SIGINT.
 
-    `ready` is called once requests are answered. Raises CannotMount if it does not come so far.
+    `ready` is called once requests are answered, `reopen_log` at each SIGHUP; without that, SIGHUP ends the
+    mount too: its terminal is gone. Raises CannotMount if it does not come so far.
     """
     try:
         own, fuse = Own.parse(options.fuse)
@@ -129,7 +135,7 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> None:
     with holding(options):
         store = _open_store(options)
         try:
-            trio.run(_run, options, own, fuse, store, limit // _DESCRIPTOR_SHARE, ready)
+            trio.run(_run, options, own, fuse, store, limit, ready, reopen_log)
         except* CannotMount as group:
             raise group.exceptions[0] from None
         finally:
@@ -170,8 +176,9 @@ async def _run(
     own: Own,
     fuse: frozenset[str],
     store: Store,
-    descriptors: int,
+    limit: int,
     ready: Callable[[], None],
+    reopen_log: Callable[[], None] | None,
 ) -> None:
     try:
         backing = Descriptor.root(options.backing)
@@ -192,7 +199,8 @@ async def _run(
     mount = Mount(
         instance,
         options.backing,
-        descriptors=descriptors,
+        descriptors=limit // _DESCRIPTOR_SHARE,
+        files=max(limit - limit // _DESCRIPTOR_SHARE - _OTHER_DESCRIPTORS, _LEAST_FILES),
         passthrough=own.passthrough,
         strict=own.strict,
         backup=daily,
@@ -216,7 +224,7 @@ async def _run(
             nursery.start_soon(daily.run)
             nursery.start_soon(intents.settle_failed, instance)
             nursery.start_soon(garbage.collect)
-            nursery.start_soon(_end_on_signal)
+            nursery.start_soon(_obey_signals, reopen_log)
             try:
                 await pyfuse3.main(min_tasks=_TASKS, max_tasks=_TASKS)
             except* ConnectionAbortedError:
@@ -247,7 +255,15 @@ def _fuse_options(backing: str, words: frozenset[str]) -> set[str]:
     return chosen
 
 
-async def _end_on_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            pyfuse3.terminate()
+async def _obey_signals(reopen_log: Callable[[], None] | None) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for received in signals:
+            if received == signal.SIGHUP and reopen_log is not None:
+                try:
+                    reopen_log()
+                except OSError as error:
+                    log.warning("the log cannot be opened again, it goes on where it was: %s", error)
+                else:
+                    log.info("the log goes on here")
+            else:
+                pyfuse3.terminate()

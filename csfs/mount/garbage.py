@@ -1,8 +1,8 @@
 """Keeps Python's cycle collector from holding up requests.
 
 Left to itself it goes through all objects whenever their number has grown by a quarter: with a million
-inodes a pause of a third of a second, and half of the work of a first listing. What the tree holds is freed by
-its reference counts. So the young generations are collected automatically, and everything once an hour.
+inodes a pause of a third of a second, and half of the work of a first listing. What the tree holds is freed
+by its reference counts. So the young generations are collected automatically, and everything once an hour.
 """
 
 import gc

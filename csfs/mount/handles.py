@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pyfuse3 import RequestContext
 
+from csfs.domain import refusals
 from csfs.lifecycle.project import Project
 from csfs.mount.tree import Inode
 
@@ -69,15 +70,25 @@ class DirectoryHandle:
 class Handles:
     """All that is open, by the number that the kernel knows it by."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        """Files that may be open on the backing filesystem at the same time."""
+        self._data = 0
+        """How many are: each takes a descriptor of the daemon's."""
         self.files: dict[int, FileHandle] = {}
         self.directories: dict[int, DirectoryHandle] = {}
         self._last = 0
+
+    def refuse_more(self) -> None:
+        """Passes if another file may be opened on the backing filesystem. Raises Refusal ENFILE."""
+        if self._data >= self._limit:
+            raise refusals.too_many_files(f"{self._data} files")
 
     def add_file(self, handle: FileHandle) -> int:
         self._last += 1
         self.files[self._last] = handle
         if isinstance(handle, DataHandle):
+            self._data += 1
             if handle.inode.open_fds is None:
                 handle.inode.open_fds = []
             handle.inode.open_fds.append(handle.fd)
@@ -85,10 +96,12 @@ class Handles:
 
     def remove_file(self, number: int) -> FileHandle:
         handle = self.files.pop(number)
-        if isinstance(handle, DataHandle) and handle.inode.open_fds is not None:
-            handle.inode.open_fds.remove(handle.fd)
-            if not handle.inode.open_fds:
-                handle.inode.open_fds = None
+        if isinstance(handle, DataHandle):
+            self._data -= 1
+            if handle.inode.open_fds is not None:
+                handle.inode.open_fds.remove(handle.fd)
+                if not handle.inode.open_fds:
+                    handle.inode.open_fds = None
         return handle
 
     def add_directory(self, handle: DirectoryHandle) -> int:

@@ -8,6 +8,7 @@ from pyfuse3 import EntryAttributes, RequestContext
 
 from csfs import __version__
 from csfs.domain import state
+from csfs.domain.printable import shown
 from csfs.lifecycle import clock, processes
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
@@ -39,6 +40,7 @@ class Mount:
         backing: str,
         *,
         descriptors: int,
+        files: int,
         backup: DailyBackup,
         passthrough: bool = True,
         strict: bool = False,
@@ -48,7 +50,7 @@ class Mount:
         self.backing = backing
         """The path of the backing directory, for people."""
         self.tree = Tree(instance.backing, descriptors=descriptors)
-        self.handles = Handles()
+        self.handles = Handles(files)
         self.passthrough = Passthrough(wanted=passthrough)
         self.strict = strict
         """Whether files in projects are written through the daemon, which asks each time whether it may."""
@@ -181,7 +183,7 @@ class Mount:
             "store_bytes": 0 if instance.store.problem else instance.store.size(),
             "store_problem": instance.store.problem,
             "transitions": {
-                os.fsdecode(project.path).encode(errors="backslashreplace").decode(): {
+                shown(project.path): {
                     "action": project.transition,
                     "done": project.progress,
                 }
@@ -230,6 +232,6 @@ class Mount:
             while at is not None and at.number != project.inode:
                 at = at.parent
             if at is not None:
-                path = handle.inode.path().decode(errors="backslashreplace")
+                path = shown(handle.inode.path())
                 found.append(f"{path} is open in {processes.describe(handle.context.pid)}")
         return sorted(found)

@@ -25,9 +25,9 @@ from csfs.domain.refusals import Refusal, Rule
 from csfs.mount import failures, privileges
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
-from csfs.mount.nodes.base import Node
+from csfs.mount.nodes.base import Node, is_copying, without_virtual
 from csfs.mount.nodes.data import writes
-from csfs.mount.nodes.document import resize
+from csfs.mount.nodes.document import refuse_size, resize
 from csfs.mount.tree import Inode
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,9 @@ class Operations(pyfuse3.Operations):
         path = inode.path()
         if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
             path = os.path.join(path, args[1])
-        self._mount.refusals.record(refusal, operation, path, context)
+        project = inode.node.project if inode.node is not None else None
+        of = None if project is None else project.inode
+        self._mount.refusals.record(refusal, operation, path, of, context)
 
     async def look_again(self, args: Sequence[Any]) -> bool:
         """Looks anew at the project that a request is about; whether its state is another one now."""
@@ -323,7 +325,8 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return await (await self._node(inode)).listxattr()
+        found = await (await self._node(inode)).listxattr()
+        return without_virtual(found) if is_copying(ctx) else found
 
     @answering
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -358,6 +361,7 @@ def _write_content(handle: ContentHandle, off: int, buf: bytes) -> int:
         raise refusals.lock_stays()
     if handle.append:
         off = len(handle.content)
+    refuse_size(off + len(buf))
     if off > len(handle.content):
         resize(handle.content, off)
     handle.content[off : off + len(buf)] = buf

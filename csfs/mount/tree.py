@@ -148,6 +148,15 @@ class Tree:
         if inode.links is not None:
             inode.links.pop((parent.id, name), None)
 
+    def moved(self, inode: Inode, source: Inode, old: bytes, target: Inode, new: bytes) -> None:
+        """Notes that one name of an inode was changed through this mount; its others stay what they are."""
+        if inode.links is None or (inode.parent is source and inode.name == old):
+            self.place(inode, target, new)
+            return
+        inode.links.pop((source.id, old), None)
+        if inode.parent is not target or inode.name != new:
+            inode.links[target.id, new] = target
+
     def virtual(self, parent: Inode, name: bytes, key: bytes, *, is_directory: bool = False) -> Inode:
         """The inode of something that csfs itself serves; the same number for the same key always."""
         id = virtual_id(key)

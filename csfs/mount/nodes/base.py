@@ -11,6 +11,7 @@ from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing.descriptor import Descriptor, open_known
 from csfs.domain import refusals
+from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes, privileges
 from csfs.mount.tree import Inode
@@ -43,7 +44,8 @@ _SHOWN_ATTRIBUTES = frozenset(
         b"unexported",
     )
 )
-"""Those that `cp -a` and rsync find on a project, and may try to give to its copy."""
+"""Those that a program which copies may find on a project, and try to give to its copy."""
+_COPIERS = frozenset({"cp", "mv", "install", "rsync", "tar", "bsdtar", "star"})
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -53,6 +55,24 @@ _ATTRIBUTE_BYTES = 4096
 def attribute_value(text: str) -> bytes:
     """The value of an attribute that csfs shows; one that is longer than any tool prints is cut."""
     return text.encode()[:_ATTRIBUTE_BYTES].decode(errors="ignore").encode()
+
+
+def without_virtual(names: list[bytes]) -> list[bytes]:
+    """The extended attributes among these that are not csfs's own."""
+    return [name for name in names if not name.startswith(VIRTUAL_ATTRIBUTES)]
+
+
+def is_copying(context: RequestContext) -> bool:
+    """Whether the caller lists attributes to give them to a copy, to which csfs's own do not belong."""
+    try:
+        return processes.command(context.pid) in _COPIERS
+    except OSError:
+        return False
+
+
+def attribute_text(value: bytes) -> str:
+    """What a user gives an attribute of csfs's; more than any of them takes is cut."""
+    return value[:_ATTRIBUTE_BYTES].decode(errors="backslashreplace")
 
 
 class Standing(Protocol):
@@ -165,6 +185,8 @@ class BackingNode(Node):
             apply_to_descriptor(self.inode.open_fds[0], wanted, fields, uid)
             return
         directory, name = self.place()
+        if directory.stat(name).st_ino != self.inode.number:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # replaced behind our back
         apply_by_name(directory, name, wanted, fields, uid)
 
     async def readlink(self) -> bytes:
@@ -190,8 +212,7 @@ class BackingNode(Node):
     async def listxattr(self) -> list[bytes]:
         path, follow = self.xattr_path(), self._follow()
         found = await self.mount.instance.io(lambda: os.listxattr(path, follow_symlinks=follow))
-        names = (os.fsencode(name) for name in found)
-        return [name for name in names if not name.startswith(VIRTUAL_ATTRIBUTES)]
+        return without_virtual(list(map(os.fsencode, found)))
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
         if name in _SHOWN_ATTRIBUTES:
@@ -284,7 +305,7 @@ def create_file(
             raise
         return open_known(directory, name, flags)
     try:
-        return fd, give_to_caller(directory, name, mode, context, os.fstat(fd))
+        return fd, give_to_caller(directory, fd, mode, context)
     except BaseException:
         os.close(fd)
         unmake(directory, name)
@@ -302,24 +323,22 @@ def unmake(directory: Descriptor, name: bytes) -> None:
         log.warning("%s was made, but could not be given to its caller: %s", os.fsdecode(name), error)
 
 
-def give_to_caller(
-    directory: Descriptor, name: bytes, mode: int, context: RequestContext, made: os.stat_result
-) -> os.stat_result:
+def is_callers(made: os.stat_result, context: RequestContext) -> bool:
+    """Whether a new file is the caller's already. Only root's mount serves others than its own user."""
+    return (made.st_uid == context.uid and made.st_gid == context.gid) or os.geteuid() != 0
+
+
+def give_to_caller(directory: Descriptor, fd: int, mode: int, context: RequestContext) -> os.stat_result:
     """Makes a new file the caller's, and says what it is now. In a setgid directory it keeps that's group.
 
-    Only root's mount serves other users, and only root can give files away. Raises OSError.
+    By its descriptor, which may be an O_PATH one: another file may have its name by now. Raises OSError.
     """
-    if (made.st_uid == context.uid and made.st_gid == context.gid) or os.geteuid() != 0:
+    made = os.fstat(fd)
+    if is_callers(made, context):
         return made
+    path = b"/proc/self/fd/%d" % fd
     inherits = os.fstat(directory.fd).st_mode & stat.S_ISGID
-    os.chown(
-        name,
-        context.uid,
-        -1 if inherits else context.gid,
-        dir_fd=directory.fd,
-        follow_symlinks=False,
-    )
+    os.chown(path, context.uid, -1 if inherits else context.gid)
     if mode & _SET_ID and not stat.S_ISLNK(made.st_mode):
-        found = directory.stat(name)
-        os.chmod(directory.path(name), stat.S_IMODE(found.st_mode) | mode & _SET_ID)
-    return directory.stat(name)
+        os.chmod(path, stat.S_IMODE(os.fstat(fd).st_mode) | mode & _SET_ID)
+    return os.fstat(fd)

@@ -21,15 +21,21 @@ from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, Set
 from csfs.domain import names, refusals
 from csfs.lifecycle.forget import forget
 from csfs.mount import attributes
-from csfs.mount.handles import DirectoryHandle, FileHandle
+from csfs.mount.handles import ContentHandle, DirectoryHandle, FileHandle
 from csfs.mount.nodes.base import Always, Node
 from csfs.mount.nodes.content import ContentFile
+from csfs.mount.nodes.data import writes
 from csfs.mount.nodes.directory import Directory
+from csfs.mount.refusal_log import Refused
 from csfs.mount.tree import Inode
+from csfs.mount.visibility import Caller, may_look
 from csfs.store import records
 
 if TYPE_CHECKING:
     from csfs.mount.mount import Mount
+
+
+_OF_THE_RECORD = (b"record.json", b"directory")
 
 
 class VirtualDirectory(Directory):
@@ -154,7 +160,7 @@ class ControlDirectory(VirtualDirectory):
         if name == "projects":
             return ProjectRecords(self.mount, self.inode_here(name, is_directory=True), Always(), None)
         if name == "refusals":
-            return Report(self, name, self.mount.refusals.lines)
+            return Refusals(self, name, self.mount.refusals.lines)
         if name == "status.json":
             return Report(self, name, self.mount.status)
         return None
@@ -177,6 +183,12 @@ class ProjectRecords(VirtualDirectory):
         if record is None:
             return None
         return ProjectRecord(self, self.inode_here(name, is_directory=True), record.number)
+
+    async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
+        record = self._record(os.fsdecode(name))
+        if record is not None:
+            await _refuse_to_show(self.mount, record, b"", context)
+        return await super().lookup(name, context)
 
     async def rmdir(self, name: bytes, context: RequestContext) -> None:
         record = self._record(os.fsdecode(name))
@@ -202,7 +214,7 @@ class ProjectRecord(VirtualDirectory):
         return [path[len(self.below) :] for path in found if path.startswith(self.below)]
 
     def names_here(self) -> list[str]:
-        own = [] if self.below else ["record.json", "directory"]
+        own = [] if self.below else [os.fsdecode(name) for name in _OF_THE_RECORD]
         return own + sorted({path.partition("/")[0] for path in self._paths()})
 
     def node_here(self, name: str) -> Node | None:
@@ -214,13 +226,22 @@ class ProjectRecord(VirtualDirectory):
         if not self.below and name == "directory":
             return DirectoryLink(self, name, record)
         path = self.below + name
+        if not path.isprintable():
+            return None
         content = self.mount.instance.store.read(lambda view: view.document(self.number, path))
         if content is not None:
             return Report(self, name, lambda: content)
-        if not self.below and names.is_job(name):
+        if not self.below and name in self.names_here():
             inode = self.inode_here(name, is_directory=True)
             return ProjectRecord(self, inode, self.number, name + "/")
         return None
+
+    async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
+        record = self.mount.instance.claims.by_number.get(self.number)
+        inside = self.below.encode() + name
+        if record is not None and (self.below or name not in _OF_THE_RECORD):
+            await _refuse_to_show(self.mount, record, inside, context)
+        return await super().lookup(name, context)
 
     async def _forgettable(self) -> None:
         record = self.mount.instance.claims.by_number.get(self.number)
@@ -253,6 +274,24 @@ class Report(ContentFile):
         return entry
 
 
+class Refusals(Report):
+    """The refusals: each user's own, and those on what the user could read."""
+
+    __slots__ = ()
+
+    async def open(self, flags: int, context: RequestContext) -> FileInfo:
+        if writes(flags):
+            raise refusals.control()
+        caller, backing = Caller.of(context), self.mount.instance.backing
+
+        def is_for_caller(refused: Refused) -> bool:
+            return refused.entry.uid == caller.uid or may_look(caller, backing, refused.path)
+
+        content = await self.mount.instance.io(self.mount.refusals.lines, is_for_caller)
+        handle = ContentHandle(self.inode, context, False, bytearray(content))
+        return FileInfo(fh=self.mount.handles.add_file(handle), direct_io=True)
+
+
 class DirectoryLink(Node):
     """Where the directory of a project is, or was last."""
 
@@ -267,6 +306,25 @@ class DirectoryLink(Node):
 
     async def getattr(self) -> EntryAttributes:
         return _attributes(self.inode, stat.S_IFLNK | 0o777, nlink=1)
+
+
+async def _refuse_to_show(
+    mount: "Mount", record: records.Project, inside: bytes, context: RequestContext
+) -> None:
+    """Passes if the caller could read this in the project's own directory.
+
+    What cannot be looked at there, since the directory is away, is for root and the user of the mount alone.
+    Raises OSError EACCES.
+    """
+    caller, backing = Caller.of(context), mount.instance.backing
+
+    def may() -> bool:
+        return may_look(caller, backing, record.path, inode=record.inode) and may_look(
+            caller, backing, os.path.join(record.path, inside)
+        )
+
+    if not (caller.sees_all or await mount.instance.io(may)):
+        raise OSError(errno.EACCES, "the mode of its directory does not let the caller read it")
 
 
 def _readable(record: records.Project) -> bytes:

@@ -64,6 +64,7 @@ class DataFile(BackingNode):
         if writable:
             self.refuse_change()
             self._refuse_inert_lock()
+        self.mount.handles.refuse_more()
         directory, name = self.place()
         io, number = self.mount.instance.io, self.inode.number
         fd, privileged = await io(_open, directory, name, flags & _KEPT, number, context.uid)

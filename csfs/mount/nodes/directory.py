@@ -18,7 +18,15 @@ from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel, privileges
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes import renaming
-from csfs.mount.nodes.base import BackingNode, Node, Standing, create_file, give_to_caller, unmake
+from csfs.mount.nodes.base import (
+    BackingNode,
+    Node,
+    Standing,
+    create_file,
+    give_to_caller,
+    is_callers,
+    unmake,
+)
 from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.lock import PendingLock, claim_directory
 from csfs.mount.tree import Inode
@@ -248,6 +256,7 @@ class Directory(BackingNode):
         directory = self.descriptor
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
+        self.mount.handles.refuse_more()
         io = self.mount.instance.io
         fd, found = await io(create_file, directory, name, mode, flags & _KEPT, context)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
@@ -281,7 +290,14 @@ class Directory(BackingNode):
         def work(directory: Descriptor) -> os.stat_result:
             make(directory.fd)
             try:
-                return give_to_caller(directory, name, mode, context, directory.stat(name))
+                found = directory.stat(name)
+                if is_callers(found, context):
+                    return found
+                fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+                try:
+                    return give_to_caller(directory, fd, mode, context)
+                finally:
+                    os.close(fd)
             except BaseException:
                 unmake(directory, name)
                 raise

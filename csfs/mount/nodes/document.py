@@ -5,6 +5,7 @@ import stat
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
+from csfs.domain import document, refusals
 from csfs.lifecycle import documents
 from csfs.lifecycle.new_job import write_first
 from csfs.lifecycle.project import Project
@@ -142,8 +143,15 @@ class NewDocument(Document):
         self.held.new_jobs.pop(uid, None)
 
 
+def refuse_size(size: int) -> None:
+    """Passes if a document may have so many bytes. Raises Refusal EFBIG: they are kept in memory."""
+    if size > document.MAX_BYTES:
+        raise refusals.document_size(f"{size} bytes, at most {document.MAX_BYTES}")
+
+
 def resize(content: bytearray, size: int) -> None:
-    """ftruncate(2) for bytes in memory."""
+    """ftruncate(2) for bytes in memory. Raises Refusal EFBIG."""
+    refuse_size(size)
     if size < len(content):
         del content[size:]
     else:

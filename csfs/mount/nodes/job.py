@@ -11,7 +11,7 @@ from csfs.lifecycle import documents, processes
 from csfs.lifecycle.delete_job import delete_job
 from csfs.lifecycle.new_job import new_job
 from csfs.mount.nodes import served
-from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node, attribute_value
+from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node, attribute_text, attribute_value
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.document import Document, NewDocument
 
@@ -128,6 +128,6 @@ class JobDirectory(Directory):
             await super().setxattr(name, value, context)
             return
         self.refuse_change()
-        status = value.decode(errors="backslashreplace")
+        status = attribute_text(value)
         await documents.set_status(self.mount.instance, project, self.uid, status)
         project.new_jobs.pop(self.uid, None)

@@ -19,7 +19,7 @@ from csfs.lifecycle.rescue import rescue
 from csfs.lifecycle.unarchive import returning, unarchive
 from csfs.mount.handles import FileHandle
 from csfs.mount.nodes import served
-from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node, attribute_value
+from csfs.mount.nodes.base import VIRTUAL_ATTRIBUTES, Node, attribute_text, attribute_value
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.job import JobDirectory
 from csfs.mount.nodes.lock import LockFile
@@ -269,7 +269,7 @@ class ProjectDirectory(Directory):
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
         if name == _RESCUE:
-            await rescue(self.mount.instance, self.own, value.decode(errors="replace"))
+            await rescue(self.mount.instance, self.own, attribute_text(value))
             return
         if name == _UNARCHIVE and value == _ACCEPT_CHANGES:
             project = self.own

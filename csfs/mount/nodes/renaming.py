@@ -152,9 +152,9 @@ def _place(
     if not exchange:
         tree.unlinked(target.inode, new, other)
     elif other is not None:
-        tree.place(other, source.inode, old)
+        tree.moved(other, target.inode, new, source.inode, old)
     if inode is not None:
-        tree.place(inode, target.inode, new)
+        tree.moved(inode, source.inode, old, target.inode, new)
     source.touched(old)
     target.touched(new)
     if stat.S_ISDIR(moved.st_mode) or (replaced is not None and stat.S_ISDIR(replaced.st_mode)):

@@ -1,0 +1,30 @@
+"""A mount of which one handler has an error in it.
+
+`python -m tests.mount.broken BACKING MOUNTPOINT STATE`. Looking up a name that contains `broken` fails as no
+handler should.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from csfs.mount import daemon
+from csfs.mount.nodes.directory import Directory
+from csfs.mount.options import MountOptions
+
+
+def main() -> None:
+    backing, mountpoint, state = sys.argv[1:]
+    lookup = Directory.lookup
+
+    async def failing(self: Directory, name: bytes, context: Any) -> Any:
+        if b"broken" in name:
+            raise ZeroDivisionError("a mistake in a handler")
+        return await lookup(self, name, context)
+
+    Directory.lookup = failing  # type: ignore[method-assign]
+    daemon.serve(MountOptions(backing, mountpoint, "lab1", Path(state)), lambda: print("ready", flush=True))
+
+
+if __name__ == "__main__":
+    main()
