@@ -39,13 +39,17 @@ def run(
     rounds: int,
     say: Callable[[str], None],
 ) -> Iterator[Measured]:
-    """What was measured, as it comes. A filesystem that fails at a row is told, and left out of it."""
+    """What was measured, as it comes. A filesystem that fails at a row is told, and left out of it.
+
+    Each round begins with another one: what the one before leaves in the backing filesystem hits all.
+    """
     mountpoint = place / "mnt"
     mountpoint.mkdir(exist_ok=True)
     for turn in range(rounds):
         for row in rows:
             for name, clients in variants(row):
-                for filesystem in filesystems:
+                first = turn % len(filesystems)
+                for filesystem in filesystems[first:] + filesystems[:first]:
                     try:
                         rate = _once(row, filesystem, trees, mountpoint, clients)
                     except (OSError, RuntimeError) as error:

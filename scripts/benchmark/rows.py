@@ -13,6 +13,7 @@ from benchmark.trees import STACK, Trees
 
 CHUNK = 1 << 20
 READS = 20_000
+WRITES = 20_000
 FILES = 2_000
 OPENS = 5_000
 
@@ -51,6 +52,15 @@ def write(root: Path, trees: Trees, share: tuple[int, int]) -> float:
         for _ in range(trees.stack_bytes // CHUNK):
             file.write(content)
     return trees.stack_bytes / 1e6
+
+
+def write_small(root: Path, trees: Trees, share: tuple[int, int]) -> float:
+    """As a program does that writes through a buffer of C's or Python's."""
+    content = os.urandom(4096)
+    with open(root / f"written{share[0]}", "wb", buffering=0) as file:
+        for _ in range(WRITES):
+            file.write(content)
+    return WRITES / 1e3
 
 
 def rewritten(root: Path, trees: Trees) -> None:
@@ -180,6 +190,7 @@ ROWS = (
     Row("sequential read, cold", "MB/s", read, cold=True),
     Row("sequential read, hot", "MB/s", read),
     Row("sequential write", "MB/s", write, undo=rewritten),
+    Row("write in pieces of 4 KiB", "k/s", write_small, undo=rewritten),
     Row("random read 4 KiB, hot", "k/s", random_read),
     Row("mmap read, cold", "MB/s", mapped, cold=True),
     Row("mmap read, hot", "MB/s", mapped),
