@@ -44,7 +44,8 @@ _SHOWN_ATTRIBUTES = frozenset(
     )
 )
 """Those that `cp -a` and rsync find on a project, and may try to give to its copy."""
-_SET_ID = stat.S_ISUID | stat.S_ISGID
+SET_ID = stat.S_ISUID | stat.S_ISGID
+"""The mode bits that make a program run as its owner, or its group."""
 
 
 _ATTRIBUTE_BYTES = 4096
@@ -140,8 +141,10 @@ class BackingNode(Node):
         return self.mount.tree.descriptor(parent), self.inode.name
 
     async def stat(self) -> os.stat_result:
-        if self.inode.open_fds:
-            return await self.mount.instance.io(os.fstat, self.inode.open_fds[0])
+        inode = self.inode
+        fd = inode.open_fds[0] if inode.open_fds else self.held_fd()
+        if fd >= 0:
+            return await self.mount.instance.io(os.fstat, fd)
         directory, name = self.place()
         return await self.mount.instance.io(directory.stat, name)
 
@@ -159,27 +162,36 @@ class BackingNode(Node):
         await self.mount.instance.io(self._apply, wanted, fields)
         return await self.getattr()
 
+    def held_fd(self) -> int:
+        """A descriptor by which it is reached better than by its place; -1 if there is none."""
+        return self.inode.held_fd
+
     def _apply(self, wanted: EntryAttributes, fields: SetattrFields) -> None:
         """Sets what is asked for, on the open file if there is one, else by its place."""
-        if self.inode.open_fds and self.inode.removed:
-            apply_to_descriptor(self.inode.open_fds[0], wanted, fields)
+        held = self.held_fd()
+        if held >= 0:
+            apply_to_held(held, wanted, fields)
             return
         directory, name = self.place()
         apply_by_name(directory, name, wanted, fields)
 
     async def readlink(self) -> bytes:
+        held = self.held_fd()
+        if held >= 0:
+            return await self.mount.instance.io(lambda: os.readlink(b"", dir_fd=held))
         directory, name = self.place()
         return await self.mount.instance.io(_readlink, directory, name)
 
     def xattr_path(self) -> bytes:
         """A path for the calls on extended attributes, which take no directory descriptor."""
-        if self.inode.open_fds and self.inode.removed:
-            return b"/proc/self/fd/%d" % self.inode.open_fds[0]
+        held = self.held_fd()
+        if held >= 0:
+            return held_path(held)
         directory, name = self.place()
         return directory.path(name)
 
     def _follow(self) -> bool:
-        return bool(self.inode.open_fds and self.inode.removed)
+        return self.held_fd() >= 0
 
     async def getxattr(self, name: bytes) -> bytes:
         if name.startswith(VIRTUAL_ATTRIBUTES):
@@ -233,8 +245,31 @@ def apply_by_name(directory: Descriptor, name: bytes, wanted: EntryAttributes, f
         os.utime(name, ns=times, dir_fd=directory.fd, follow_symlinks=False)
 
 
+def held_path(fd: int) -> bytes:
+    """A path that leads to the file of a descriptor, also an O_PATH one, whether it has a name or not."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def apply_to_held(fd: int, wanted: EntryAttributes, fields: SetattrFields) -> None:
+    """The same by a descriptor, which may be an O_PATH one: of a directory, or of a file without a name.
+
+    Raises OSError.
+    """
+    path = held_path(fd)
+    if fields.update_size:
+        os.truncate(path, wanted.st_size)
+    if fields.update_uid or fields.update_gid:
+        uid = wanted.st_uid if fields.update_uid else -1
+        gid = wanted.st_gid if fields.update_gid else -1
+        os.chown(path, uid, gid)
+    if fields.update_mode:
+        os.chmod(path, stat.S_IMODE(wanted.st_mode))
+    if fields.update_atime or fields.update_mtime:
+        os.utime(path, ns=_times(os.fstat(fd), wanted, fields))
+
+
 def apply_to_descriptor(fd: int, wanted: EntryAttributes, fields: SetattrFields) -> None:
-    """The same for a file that has no name any more. Raises OSError."""
+    """The same through an open file that may be written. Raises OSError."""
     if fields.update_size:
         os.ftruncate(fd, wanted.st_size)
     if fields.update_uid or fields.update_gid:
@@ -312,6 +347,6 @@ def give_to_caller(directory: Descriptor, name: bytes, mode: int, context: Reque
         dir_fd=directory.fd,
         follow_symlinks=False,
     )
-    if mode & _SET_ID and not stat.S_ISLNK(directory.stat(name).st_mode):
+    if mode & SET_ID and not stat.S_ISLNK(directory.stat(name).st_mode):
         found = directory.stat(name)
-        os.chmod(directory.path(name), stat.S_IMODE(found.st_mode) | mode & _SET_ID)
+        os.chmod(directory.path(name), stat.S_IMODE(found.st_mode) | mode & SET_ID)

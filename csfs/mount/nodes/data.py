@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
@@ -11,7 +12,7 @@ from csfs.domain import names, refusals
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel
 from csfs.mount.handles import DataHandle, FileHandle
-from csfs.mount.nodes.base import BackingNode, apply_to_descriptor
+from csfs.mount.nodes.base import SET_ID, BackingNode, apply_to_descriptor, held_path
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
@@ -53,8 +54,13 @@ class DataFile(BackingNode):
         if writable:
             self.refuse_change()
             self._refuse_inert_lock()
-        directory, name = self.place()
-        fd = await self.mount.instance.io(_open, directory, name, flags & _KEPT, self.inode.number)
+        held = self.inode.held_fd
+        if held >= 0:
+            fd = await self.mount.instance.io(os.open, held_path(held), flags & _KEPT | os.O_CLOEXEC)
+        else:
+            directory, name = self.place()
+            number = self.inode.number
+            fd = await self.mount.instance.io(_open, directory, name, flags & _KEPT, number, context.uid)
         return open_data(self.mount, self.inode, fd, writable, context, self.project)
 
     async def setattr(
@@ -81,8 +87,8 @@ class DataFile(BackingNode):
             raise refusals.inert_lock(project.verdict.owner or "a copy")
 
 
-def _open(directory: Descriptor, name: bytes, flags: int, number: int) -> int:
-    """Opens a file if it is the one with this inode number.
+def _open(directory: Descriptor, name: bytes, flags: int, number: int, uid: int) -> int:
+    """Opens a file for a user if it is the one with this inode number.
 
     Raises OSError: ESTALE if it was removed or replaced behind our back. The kernel looks the name up again
     then, and makes the file if it was asked to.
@@ -93,11 +99,23 @@ def _open(directory: Descriptor, name: bytes, flags: int, number: int) -> int:
     except FileNotFoundError as error:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
     try:
-        if os.fstat(fd).st_ino != number:
+        found = os.fstat(fd)
+        if found.st_ino != number:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         if truncates:
             os.ftruncate(fd, 0)
+            if uid and found.st_mode & SET_ID:
+                os.fchmod(fd, _without_set_id(found.st_mode))
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _without_set_id(mode: int) -> int:
+    """The mode of a program that another than root has changed: the kernel leaves that to us at an open.
+
+    Setgid goes where the group may execute it, as the kernel has it for what is written.
+    """
+    ended = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
+    return stat.S_IMODE(mode) & ~ended
