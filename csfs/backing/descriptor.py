@@ -61,13 +61,33 @@ class Descriptor:
             return False
         return True
 
-    def path(self, name: bytes = b".") -> bytes:
-        """A path for the calls that take no descriptor. The last component is not followed."""
-        return b"/proc/self/fd/%d/%s" % (self.fd, name)
+    def path(self, name: bytes = b"") -> bytes:
+        """A path of a file in it for the calls that take no descriptor, and are not to follow a symlink.
+
+        Without a name, of the directory itself: it leads there also where nobody may search it.
+        """
+        return b"/proc/self/fd/%d/%s" % (self.fd, name) if name else b"/proc/self/fd/%d" % self.fd
+
+    def open(self) -> int:
+        """The directory, opened for reading: that asks for no permission to search it. Raises OSError."""
+        return os.open(self.path(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def has_default_acl(self) -> bool:
+        """Whether what is made in it gets its access control list, and not what the umask leaves.
+
+        Raises OSError.
+        """
+        try:
+            os.getxattr(self.path(), b"system.posix_acl_default")
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                raise
+            return False
+        return True
 
     def names(self) -> list[bytes]:
         """What the directory holds. Raises OSError."""
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        fd = self.open()
         try:
             return [os.fsencode(name) for name in os.listdir(fd)]
         finally:
@@ -75,7 +95,7 @@ class Descriptor:
 
     def subdirectories(self) -> list[bytes]:
         """The directories in this one, symlinks to some left out. Raises OSError."""
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        fd = self.open()
         try:
             with os.scandir(fd) as entries:
                 return [os.fsencode(e.name) for e in entries if e.is_dir(follow_symlinks=False)]
@@ -84,7 +104,7 @@ class Descriptor:
 
     def revalidate(self) -> None:
         """Opens and lists a little of the directory, which ends what an NFS client has cached of it."""
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        fd = self.open()
         try:
             with os.scandir(fd) as entries:
                 next(entries, None)
@@ -93,7 +113,7 @@ class Descriptor:
 
     def sync(self) -> None:
         """Makes names that were linked, renamed or removed here durable."""
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        fd = self.open()
         try:
             os.fsync(fd)
         finally:
@@ -101,6 +121,24 @@ class Descriptor:
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+
+class Pin:
+    """An O_PATH descriptor of a file of any kind: while it is there, the file stays, with a name or without.
+
+    It is closed when nobody refers to it any more.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, directory: Descriptor, name: bytes) -> None:
+        """Raises OSError."""
+        self.fd = -1
+        self.fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 def open_file(directory: Descriptor, name: bytes, flags: int, mode: int = 0) -> int:

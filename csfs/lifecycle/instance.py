@@ -119,6 +119,20 @@ class Instance:
             found = lockfile.read(directory, network=self.network)
         return Sight(signature, found, directory.exists(_DOCUMENT), directory.born(), now)
 
+    def is_closed(self, directory: Descriptor) -> bool:
+        """Whether this process may not search a directory of which nothing is known.
+
+        Nothing in it can be reached then, so that it is no more than what its own mode and owner say.
+        Blocking. Raises OSError.
+        """
+        if directory.inode in self.projects or self.claims.by_inode(directory.inode) is not None:
+            return False
+        try:
+            directory.exists(_DOCUMENT)
+        except PermissionError:
+            return True
+        return False
+
     def glance(self, directory: Descriptor, before: Sight) -> Sight:
         """The same as `look`, but a lock that seems not to have changed is read again only after a while.
 

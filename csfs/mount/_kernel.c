@@ -1,7 +1,8 @@
 /*
  * What the kernel's FUSE can do and pyfuse3 cannot ask for: passthrough, opens without FLUSH, listings that
  * the kernel keeps, lookups in one directory side by side, shared mappings of files that are not cached, and
- * writes before which it does not ask for capabilities (see privileges.py).
+ * writes before which it does not ask for capabilities (see privileges.py), and new files whose mode the kernel
+ * leaves as it was asked for: the umask does not count everywhere.
  *
  * pyfuse3 calls libfuse through the dynamic linker. This module is loaded before it, into the global
  * scope, and defines three of the functions that it calls; each does its own part and then reaches the
@@ -69,7 +70,7 @@ struct backing_map {
 };
 
 enum { OPCODE_INIT = 26, REPLY_BYTES = 4096 };
-enum { INIT_EXT = 1u << 30, PARALLEL_DIROPS = 1u << 18, HANDLE_KILLPRIV_V2 = 1u << 28 };
+enum { INIT_EXT = 1u << 30, HANDLE_KILLPRIV_V2 = 1u << 28, PARALLEL_DIROPS = 1u << 18, DONT_MASK = 1u << 6 };
 enum { DIRECT_IO_ALLOW_MMAP2 = 1u << 4, PASSTHROUGH2 = 1u << 5 };
 enum { DIRECT_IO = 1 << 0, KEEP_CACHE = 1 << 1, CACHE_DIR = 1 << 3, NOFLUSH = 1 << 5, PASSTHROUGH = 1 << 7 };
 #define WANTS_NO_FLUSH (1ULL << 62)
@@ -115,7 +116,7 @@ static void answer_init(struct fuse_session *session, const struct fuse_buf *buf
         return;
     if (reply.out.header.error == 0) {
         int extended = (offer->flags & INIT_EXT) && in->len >= sizeof *in + 5 * sizeof(uint32_t);
-        reply.out.init.flags |= offer->flags & (PARALLEL_DIROPS | HANDLE_KILLPRIV_V2);
+        reply.out.init.flags |= offer->flags & (PARALLEL_DIROPS | HANDLE_KILLPRIV_V2 | DONT_MASK);
         if (extended) {
             reply.out.init.flags |= INIT_EXT;
             reply.out.init.flags2 |= offer->flags2 & DIRECT_IO_ALLOW_MMAP2;

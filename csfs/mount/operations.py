@@ -40,6 +40,9 @@ _THREADED_BYTES = 256 * 1024
 
 _OF_OTHERS = frozenset({Rule.FOREIGN, Rule.FOREIGN_DIRECTORY, Rule.LOST, Rule.INERT_LOCK})
 
+_TRUSTED = b"trusted."
+"""Extended attributes that root alone gets to see."""
+
 _STATVFS = (
     "f_bsize",
     "f_frsize",
@@ -97,6 +100,7 @@ class Operations(pyfuse3.Operations):
     """The requests of the kernel, each a few lines: which node, and what to ask it."""
 
     enable_writeback_cache = False
+    enable_acl = True
 
     def __init__(self, mount: Mount, ready: Callable[[], None]) -> None:
         super().__init__()
@@ -326,6 +330,8 @@ class Operations(pyfuse3.Operations):
     @answering
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         found = await (await self._node(inode)).listxattr()
+        if ctx.uid:
+            found = [name for name in found if not name.startswith(_TRUSTED)]
         return without_virtual(found) if is_copying(ctx) else found
 
     @answering

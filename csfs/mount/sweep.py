@@ -6,7 +6,7 @@ process that lists a directory, closes it and unlinks its own files is no sweep 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from csfs.domain import names, refusals
 from csfs.lifecycle import processes
@@ -91,14 +91,22 @@ class SweepGuard:
         if project in self._unlocked and self._among(self._unlocked[project], thread):
             raise refusals.lock_among_others()
 
-    def removing(self, project: int, thread: int, path: str, removed: str) -> None:
-        """Notes that a thread removes `removed` in the project at `path`, whether it may or not.
+    def removing(self, project: int, thread: int, path: Callable[[], str]) -> list[str]:
+        """Notes that a thread removes something in the project at `path`, whether it may or not.
 
-        Raises Refusal EPERM if its process was told to remove that along with what a project cannot do
-        without: `rm -rf CS-x/*`.
+        What its process was told to remove there along with what a project cannot do without, as by
+        `rm -rf CS-x/*`, is to be given to `refuse_what_was_named`.
         """
         _remember(self._removed, project, thread)
-        if any(_is_in(removed, each) for each in self._told_besides(project, thread, path)):
+        now = processes.now()
+        known = self._told.get((project, thread))
+        if known is not None and known[0] > now - _BELIEVED_SECONDS:
+            return known[1]
+        return self._told_besides(project, thread, path(), now)
+
+    def refuse_what_was_named(self, told: Iterable[str], removed: str) -> None:
+        """Passes unless `removed` is among, or lies in, what a command line names (EPERM)."""
+        if any(_is_in(removed, each) for each in told):
             raise refusals.sweep("all that lies in it was named")
 
     def unlocking(self, project: int, thread: int, path: str) -> None:
@@ -115,12 +123,8 @@ class SweepGuard:
             raise refusals.lock_among_others()
         _remember(self._unlocked, project, thread)
 
-    def _told_besides(self, project: int, thread: int, path: str) -> list[str]:
+    def _told_besides(self, project: int, thread: int, path: str, now: float) -> list[str]:
         """What a command line names in a project, if lock or documents are among it; else nothing."""
-        now = processes.now()
-        known = self._told.get((project, thread))
-        if known is not None and known[0] > now - _BELIEVED_SECONDS:
-            return known[1]
         inside = [each for each in _arguments(thread) if each != path and _is_in(each, path)]
         told = inside if any(os.path.join(path, name) in inside for name in _INDISPENSABLE) else []
         if len(self._told) >= _REMEMBERED:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyfuse3
 
-from csfs.backing.descriptor import Descriptor
+from csfs.backing.descriptor import Descriptor, Pin
 
 if TYPE_CHECKING:
     from csfs.mount.nodes.base import Node
@@ -45,7 +45,7 @@ class Inode:
         "node",
         "epoch",
         "open_fds",
-        "kept_fd",
+        "pin",
     )
 
     def __init__(self, id: int, number: int, parent: "Inode | None", name: bytes, is_directory: bool) -> None:
@@ -66,8 +66,17 @@ class Inode:
         self.epoch = -1
         self.open_fds: list[int] | None = None
         """Descriptors of open handles, for what can no longer be reached by name."""
-        self.kept_fd = -1
-        """Keeps the number of a removed file from going to another while the kernel knows it."""
+        self.pin: Pin | None = None
+        """Of a removed file that the kernel still knows: it stays, and no other gets its number."""
+
+    @property
+    def held_fd(self) -> int:
+        """A descriptor of a file whose name was removed, opened or kept; -1 if there is none."""
+        if not self.removed:
+            return -1
+        if self.open_fds:
+            return self.open_fds[0]
+        return -1 if self.pin is None else self.pin.fd
 
     def path(self) -> bytes:
         """Relative to the backing directory; empty for the root."""
@@ -129,7 +138,7 @@ class Tree:
         # Its only name is another one now: it was renamed behind our back, or it has gone, and its number
         # is that of another file.
         elsewhere = not is_directory and found.st_nlink == 1
-        if (inode.removed or elsewhere) and not inode.open_fds:
+        if (inode.removed or elsewhere) and not inode.open_fds and inode.pin is None:
             inode.generation += 1
             inode.descriptor = inode.node = None
             self._recent.pop(inode, None)
@@ -167,8 +176,11 @@ class Tree:
             self.place(inode, parent, name)
         return inode
 
-    def unlinked(self, parent: Inode, name: bytes, inode: Inode | None) -> None:
-        """Notes that a name was removed or replaced through this mount."""
+    def unlinked(self, parent: Inode, name: bytes, inode: Inode | None, pin: Pin | None) -> None:
+        """Notes that a name was removed or replaced through this mount.
+
+        The pin of a file is kept as long as the kernel knows that, but not that of a directory.
+        """
         if inode is None:
             return
         if inode.parent is parent and inode.name == name:
@@ -177,6 +189,8 @@ class Tree:
                 self.place(inode, directory, other)
                 return
             inode.removed = True
+            if not inode.is_directory and inode.pin is None:
+                inode.pin = pin
         elif inode.links is not None:
             inode.links.pop((parent.id, name), None)
 
@@ -208,10 +222,7 @@ class Tree:
             del self.inodes[inode.id]
             self._recent.pop(inode, None)
             # Node and inode refer to each other: the descriptor must not wait for the collector.
-            inode.descriptor = inode.node = None
-            if inode.kept_fd >= 0:
-                os.close(inode.kept_fd)
-                inode.kept_fd = -1
+            inode.descriptor = inode.node = inode.pin = None
 
     def descriptor(self, inode: Inode) -> Descriptor:
         """The descriptor of a directory, opened again if it was put away.

@@ -71,7 +71,7 @@ def test_removed_directories_keep_their_descriptors(tree: Tree, tmp_path: Path) 
         inode = see(tree, tree.root, str(number))
         tree.descriptor(inode)
         os.rmdir(tmp_path / str(number))
-        tree.unlinked(tree.root, str(number).encode(), inode)
+        tree.unlinked(tree.root, str(number).encode(), inode, None)
         removed.append(inode)
     (tmp_path / "kept").mkdir()
     tree.descriptor(see(tree, tree.root, "kept"))
@@ -87,10 +87,10 @@ def test_one_of_several_names_goes(tree: Tree, tmp_path: Path) -> None:
     inode = see(tree, tree.root, "one")
     assert see(tree, tree.root, "two") is inode
     os.unlink(tmp_path / "two")
-    tree.unlinked(tree.root, b"two", inode)
+    tree.unlinked(tree.root, b"two", inode, None)
     assert (inode.name, inode.removed) == (b"one", False)
     os.unlink(tmp_path / "one")
-    tree.unlinked(tree.root, b"one", inode)
+    tree.unlinked(tree.root, b"one", inode, None)
     assert inode.removed
 
 
@@ -100,7 +100,7 @@ def test_a_number_that_goes_to_another_file_is_another_generation(tree: Tree, tm
         inode = see(tree, tree.root, "f")
         before = inode.generation
         os.unlink(tmp_path / "f")
-        tree.unlinked(tree.root, b"f", inode)
+        tree.unlinked(tree.root, b"f", inode, None)
         (tmp_path / "g").write_text("y")
         again = see(tree, tree.root, "g")
         if again is inode:

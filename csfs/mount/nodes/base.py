@@ -47,6 +47,7 @@ _SHOWN_ATTRIBUTES = frozenset(
 """Those that a program which copies may find on a project, and try to give to its copy."""
 _COPIERS = frozenset({"cp", "mv", "install", "rsync", "tar", "bsdtar", "star"})
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+"""The mode bits that make a program run as its owner, or its group."""
 
 
 _ATTRIBUTE_BYTES = 4096
@@ -160,8 +161,10 @@ class BackingNode(Node):
         return self.mount.tree.descriptor(parent), self.inode.name
 
     async def stat(self) -> os.stat_result:
-        if self.inode.open_fds:
-            return await self.mount.instance.io(os.fstat, self.inode.open_fds[0])
+        inode = self.inode
+        fd = inode.open_fds[0] if inode.open_fds else self.held_fd()
+        if fd >= 0:
+            return await self.mount.instance.io(os.fstat, fd)
         directory, name = self.place()
         return await self.mount.instance.io(directory.stat, name)
 
@@ -179,10 +182,15 @@ class BackingNode(Node):
         await self.mount.instance.io(self._apply, wanted, fields, context.uid)
         return await self.getattr()
 
+    def held_fd(self) -> int:
+        """A descriptor by which it is reached better than by its place; -1 if there is none."""
+        return self.inode.held_fd
+
     def _apply(self, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
         """Sets what this user asks for, on the open file if there is one, else by its place."""
-        if self.inode.open_fds and self.inode.removed:
-            apply_to_descriptor(self.inode.open_fds[0], wanted, fields, uid)
+        held = self.held_fd()
+        if held >= 0:
+            apply_to_held(held, wanted, fields, uid)
             return
         directory, name = self.place()
         if directory.stat(name).st_ino != self.inode.number:
@@ -190,18 +198,22 @@ class BackingNode(Node):
         apply_by_name(directory, name, wanted, fields, uid)
 
     async def readlink(self) -> bytes:
+        held = self.held_fd()
+        if held >= 0:
+            return await self.mount.instance.io(lambda: os.readlink(b"", dir_fd=held))
         directory, name = self.place()
         return await self.mount.instance.io(_readlink, directory, name)
 
     def xattr_path(self) -> bytes:
         """A path for the calls on extended attributes, which take no directory descriptor."""
-        if self.inode.open_fds and self.inode.removed:
-            return b"/proc/self/fd/%d" % self.inode.open_fds[0]
+        held = self.held_fd()
+        if held >= 0:
+            return held_path(held)
         directory, name = self.place()
         return directory.path(name)
 
     def _follow(self) -> bool:
-        return bool(self.inode.open_fds and self.inode.removed)
+        return self.held_fd() >= 0
 
     async def getxattr(self, name: bytes) -> bytes:
         if name.startswith(VIRTUAL_ATTRIBUTES):
@@ -246,7 +258,7 @@ def apply_by_name(
             os.ftruncate(fd, wanted.st_size)
         finally:
             os.close(fd)
-    if fields.update_uid or fields.update_gid:
+    if _is_chown(fields):
         uid = wanted.st_uid if fields.update_uid else -1
         gid = wanted.st_gid if fields.update_gid else -1
         os.chown(name, uid, gid, dir_fd=directory.fd, follow_symlinks=False)
@@ -257,12 +269,49 @@ def apply_by_name(
         os.utime(name, ns=times, dir_fd=directory.fd, follow_symlinks=False)
 
 
+def _is_chown(fields: SetattrFields) -> bool:
+    """Whether an owner or group is to be set; the kernel's request for chown(2) to -1, -1 sets nothing.
+
+    That ends the privileges of a file all the same, which the backing filesystem does by itself.
+    """
+    others = fields.update_size or fields.update_mode or fields.update_atime or fields.update_mtime
+    return bool(fields.update_uid or fields.update_gid or not others)
+
+
+def held_path(fd: int) -> bytes:
+    """A path that leads to the file of a descriptor, also an O_PATH one, whether it has a name or not."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def apply_to_held(fd: int, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
+    """The same by a descriptor, which may be an O_PATH one: of a directory, or of a file without a name.
+
+    Raises OSError.
+    """
+    path = held_path(fd)
+    if fields.update_size:
+        opened = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            privileges.end(opened, uid)
+            os.ftruncate(opened, wanted.st_size)
+        finally:
+            os.close(opened)
+    if _is_chown(fields):
+        owner = wanted.st_uid if fields.update_uid else -1
+        group = wanted.st_gid if fields.update_gid else -1
+        os.chown(path, owner, group)
+    if fields.update_mode:
+        os.chmod(path, stat.S_IMODE(wanted.st_mode))
+    if fields.update_atime or fields.update_mtime:
+        os.utime(path, ns=_times(os.fstat(fd), wanted, fields))
+
+
 def apply_to_descriptor(fd: int, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
-    """The same for a file that has no name any more. Raises OSError."""
+    """The same through an open file that may be written. Raises OSError."""
     if fields.update_size:
         privileges.end(fd, uid)
         os.ftruncate(fd, wanted.st_size)
-    if fields.update_uid or fields.update_gid:
+    if _is_chown(fields):
         uid = wanted.st_uid if fields.update_uid else -1
         gid = wanted.st_gid if fields.update_gid else -1
         os.fchown(fd, uid, gid)

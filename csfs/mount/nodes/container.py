@@ -47,10 +47,15 @@ class Container(Directory):
         await mount.reach(directory)
         at, path = mount.tree.descriptor(directory), directory.path()
         known = instance.projects.get(directory.number)
-        if known is None:
-            sight = await instance.io(instance.look, at)
-        else:
-            sight = await instance.io(instance.glance, at, known.sight)
+        try:
+            if known is None:
+                sight = await instance.io(instance.look, at)
+            else:
+                sight = await instance.io(instance.glance, at, known.sight)
+        except PermissionError:
+            if not await instance.io(instance.is_closed, at):
+                raise
+            return Container(mount, directory, Plain(0), None)
         project = instance.settle(at, path, sight)
         node = directory.node
         if project is None:

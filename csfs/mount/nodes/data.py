@@ -12,7 +12,7 @@ from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel, privileges
 from csfs.mount.handles import DataHandle, FileHandle
-from csfs.mount.nodes.base import BackingNode, apply_to_descriptor
+from csfs.mount.nodes.base import BackingNode, apply_to_descriptor, held_path
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
@@ -65,9 +65,12 @@ class DataFile(BackingNode):
             self.refuse_change()
             self._refuse_inert_lock()
         self.mount.handles.refuse_more()
-        directory, name = self.place()
-        io, number = self.mount.instance.io, self.inode.number
-        fd, privileged = await io(_open, directory, name, flags & _KEPT, number, context.uid)
+        io, held, uid = self.mount.instance.io, self.inode.held_fd, context.uid
+        if held >= 0:
+            fd, privileged = await io(_open_held, held, flags & _KEPT, uid)
+        else:
+            directory, name = self.place()
+            fd, privileged = await io(_open, directory, name, flags & _KEPT, self.inode.number, uid)
         return open_data(self.mount, self.inode, fd, writable, context, self.project, privileged=privileged)
 
     async def setattr(
@@ -118,26 +121,40 @@ class DataFile(BackingNode):
 
 
 def _open(directory: Descriptor, name: bytes, flags: int, number: int, uid: int) -> tuple[int, bool]:
-    """Opens a file if it is the one with this inode number; also whether this user's writing ends privileges.
+    """Opens a file for a user if it is the one with this inode number; also whether it is privileged.
 
     Raises OSError: ESTALE if it was removed or replaced behind our back. The kernel looks the name up again
     then, and makes the file if it was asked to.
     """
-    truncates = flags & os.O_TRUNC and flags & os.O_ACCMODE != os.O_RDONLY
     try:
-        fd, found = open_known(directory, name, flags & ~os.O_TRUNC if truncates else flags)
+        fd, found = open_known(directory, name, flags & ~os.O_TRUNC)
     except FileNotFoundError as error:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
+    if found.st_ino != number:
+        os.close(fd)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return _begun(fd, found.st_mode, flags, uid)
+
+
+def _open_held(held: int, flags: int, uid: int) -> tuple[int, bool]:
+    """The same of a file that has no name any more."""
+    fd = os.open(held_path(held), flags & ~os.O_TRUNC | os.O_CLOEXEC)
+    return _begun(fd, os.fstat(fd).st_mode, flags, uid)
+
+
+def _begun(fd: int, mode: int, flags: int, uid: int) -> tuple[int, bool]:
+    """Truncates what was just opened, if it is to be; also whether this user's writing ends privileges."""
     try:
-        if found.st_ino != number:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        privileged = writes(flags) and privileges.ends_by_writing(fd, found.st_mode, uid)
-        if truncates:
-            if privileged:
-                privileges.end(fd, uid)
-            os.ftruncate(fd, 0)
-            privileged = False
+        if not writes(flags):
+            return fd, False
+        privileged = privileges.ends_by_writing(fd, mode, uid)
+        if not flags & os.O_TRUNC:
+            return fd, privileged
+        if privileged:
+            privileges.end(fd, uid)
+        # Where it is opened for reading alone, the descriptor does not truncate.
+        os.truncate(held_path(fd), 0)
+        return fd, False
     except BaseException:
         os.close(fd)
         raise
-    return fd, privileged

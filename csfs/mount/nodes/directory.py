@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
 
-from csfs.backing.descriptor import Descriptor
+from csfs.backing.descriptor import Descriptor, Pin
 from csfs.domain import names, refusals
 from csfs.domain.state import HELD, State
 from csfs.lifecycle import clock
@@ -45,18 +45,21 @@ _TICK_SECONDS = 2.0
 _GUARDED = HELD | {State.FOREIGN}
 """States in which the project is looked after, so that nothing of it is swept away."""
 _CONTROL = names.CONTROL.encode()
+_DOTS = (b".", b"..")
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_EXCL
 
 
 class Directory(BackingNode):
     """A directory; `project` is the one it lies in or is the root of."""
 
-    __slots__ = ("_listed",)
+    __slots__ = ("_listed", "_acl_looked_at", "_has_default_acl")
 
     def __init__(self, mount: "Mount", inode: Inode, standing: Standing, project: Project | None) -> None:
         super().__init__(mount, inode, standing, project)
         self._listed = 0.0
         """When its last complete listing was begun, by `clock.seconds`."""
+        self._acl_looked_at = 0.0
+        self._has_default_acl = False
 
     # -- what the kinds of directory say of their own ---------------------------------------------
 
@@ -128,8 +131,9 @@ class Directory(BackingNode):
             if not self.mount.guard.is_sweeping(root, context.pid):
                 raise refusals.archive_leaves_whole(project.uid)
             return
-        path = self.mount.path_of(project)
-        self.mount.guard.removing(root, context.pid, path, self.mount.path_in(self.inode, name))
+        told = self.mount.guard.removing(root, context.pid, lambda: self.mount.path_of(project))
+        if told:
+            self.mount.guard.refuse_what_was_named(told, self.mount.path_in(self.inode, name))
         project.refuse_change()
         if project.state is State.ATTACHED:
             for guarded in self.sweep_roots():
@@ -149,8 +153,8 @@ class Directory(BackingNode):
     async def stat(self) -> os.stat_result:
         return await self.mount.instance.io(os.fstat, self.descriptor.fd)
 
-    def place(self) -> tuple[Descriptor, bytes]:
-        return self.descriptor, b"."
+    def held_fd(self) -> int:
+        return self.descriptor.fd
 
     async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
         special = self.special(name)
@@ -225,11 +229,15 @@ class Directory(BackingNode):
     async def readdir(self, handle: DirectoryHandle, start: int, token: ReaddirToken) -> None:
         if handle.names is None or start == 0:
             handle.read_at = clock.seconds()
-            handle.names = await self.names()
+            handle.names = [*_DOTS, *await self.names()]
         descriptor = self.descriptor
         io, see = self.mount.instance.io, self.mount.tree.see
         for index in range(start, len(handle.names)):
             name = handle.names[index]
+            if name in _DOTS:
+                if not pyfuse3.readdir_reply(token, name, self._dot(name), index + 1):
+                    return
+                continue
             special = self.special(name)
             if special is not None:
                 inode, entry = special.inode, await special.getattr()
@@ -246,7 +254,32 @@ class Directory(BackingNode):
             inode.lookups += 1
         self._listed = handle.read_at
 
+    def _dot(self, name: bytes) -> EntryAttributes:
+        """What a listing says of the directory itself and of the one that it lies in: no lookup of them."""
+        entry = EntryAttributes()
+        inode = self.inode if name == b"." else self.inode.parent or self.inode
+        entry.st_ino = inode.id
+        entry.st_mode = stat.S_IFDIR
+        return entry
+
     # -- making --------------------------------------------------------------------------------------
+
+    async def _masked(self, mode: int, context: RequestContext) -> int:
+        """The mode of a new file: an access control list that it inherits takes the place of the umask."""
+        if not mode & context.umask:
+            return mode
+        if self._acl_looked_at + attributes.SECONDS < (now := clock.seconds()):
+            self._has_default_acl = await self.mount.instance.io(self.descriptor.has_default_acl)
+            self._acl_looked_at = now
+        return mode if self._has_default_acl else mode & ~context.umask
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        await super().setxattr(name, value, context)
+        self._acl_looked_at = 0.0
+
+    async def removexattr(self, name: bytes) -> None:
+        await super().removexattr(name)
+        self._acl_looked_at = 0.0
 
     async def create(
         self, name: bytes, mode: int, flags: int, context: RequestContext
@@ -254,6 +287,7 @@ class Directory(BackingNode):
         self.refuse_change()
         self.refuse_name(name)
         directory = self.descriptor
+        mode = await self._masked(mode, context)
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
         self.mount.handles.refuse_more()
@@ -269,6 +303,7 @@ class Directory(BackingNode):
         return info, entry
 
     async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
+        mode = await self._masked(mode, context)
         return await self._make(name, context, mode, lambda at: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at))
 
     async def mknod(self, name: bytes, mode: int, rdev: int, context: RequestContext) -> EntryAttributes:
@@ -276,6 +311,7 @@ class Directory(BackingNode):
             self.refuse_change()
             await claim_directory(self, b"")
             return await self.mount.lookup_again(self.inode, name, context)
+        mode = await self._masked(mode, context)
         return await self._make(name, context, mode, lambda at: os.mknod(name, mode, rdev, dir_fd=at))
 
     async def symlink(self, name: bytes, target: bytes, context: RequestContext) -> EntryAttributes:
@@ -336,14 +372,24 @@ class Directory(BackingNode):
         await self.remove(name, _rmdir)
 
     async def remove(self, name: bytes, remove: Callable[..., None]) -> None:
-        def work(directory: Descriptor) -> os.stat_result:
-            found = directory.stat(name)
+        def work(directory: Descriptor) -> tuple[os.stat_result, Pin | None]:
+            leaving = self.leaving(directory, name)
             remove(name, dir_fd=directory.fd)
-            return found
+            return leaving
 
-        found = await self.mount.instance.io(work, self.descriptor)
-        self.mount.tree.unlinked(self.inode, name, self.mount.tree.known(found))
+        found, pin = await self.mount.instance.io(work, self.descriptor)
+        self.mount.tree.unlinked(self.inode, name, self.mount.tree.known(found), pin)
         self.touched(name)
+
+    def leaving(self, directory: Descriptor, name: bytes) -> tuple[os.stat_result, Pin | None]:
+        """What lies under a name that is about to be removed or replaced, pinned.
+
+        On a network filesystem it is not: NFS would leave a `.nfs` file in its place. Raises OSError.
+        """
+        if self.mount.instance.network:
+            return directory.stat(name), None
+        pin = Pin(directory, name)
+        return os.fstat(pin.fd), pin
 
     # -- renaming ------------------------------------------------------------------------------------
 

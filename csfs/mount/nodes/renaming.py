@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import RequestContext
 
-from csfs.backing.descriptor import read_file
+from csfs.backing.descriptor import Pin, read_file
 from csfs.backing.export import Export, export
 from csfs.backing.syscalls import renameat2
 from csfs.domain import document, lock, names, refusals
@@ -106,8 +106,8 @@ async def _consume(source: "Directory", old: bytes, target: "Directory", new: by
     """Removes a file whose content csfs has taken over; the kernel finds that under the new name."""
     mount, directory = source.mount, source.descriptor
     inode = mount.tree.known(await mount.instance.io(directory.stat, old))
-    if inode is not None and inode.kept_fd < 0:
-        inode.kept_fd = os.open(old, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+    if inode is not None and inode.pin is None:
+        inode.pin = Pin(directory, old)
     await source.remove(old, os.unlink)
     if inode is not None:
         inode.removed = False
@@ -118,10 +118,10 @@ async def rename_files(source: "Directory", old: bytes, target: "Directory", new
     """The rename on the backing directory, and what the tree has to know of it. Raises OSError."""
     at, to = source.descriptor, target.descriptor
 
-    def work() -> tuple[os.stat_result, os.stat_result | None]:
+    def work() -> tuple[os.stat_result, tuple[os.stat_result, Pin | None] | None]:
         moved = at.stat(old)
         try:
-            replaced = to.stat(new)
+            replaced = target.leaving(to, new)
         except FileNotFoundError:
             replaced = None
         if flags:
@@ -140,17 +140,18 @@ def _place(
     target: "Directory",
     new: bytes,
     moved: os.stat_result,
-    replaced: os.stat_result | None,
+    leaving: tuple[os.stat_result, Pin | None] | None,
     *,
     exchange: bool,
 ) -> None:
     tree = source.mount.tree
+    replaced, pin = leaving or (None, None)
     inode = tree.known(moved)
     other = tree.known(replaced) if replaced is not None else None
     if other is inode and other is not None:
         return
     if not exchange:
-        tree.unlinked(target.inode, new, other)
+        tree.unlinked(target.inode, new, other, pin)
     elif other is not None:
         tree.moved(other, target.inode, new, source.inode, old)
     if inode is not None:
