@@ -53,6 +53,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     instance: str | None = None
     pid: int | None = None
     state: str = "ready"
+    version: str | None = None
     sessions: list[Other] = []
     """The other instances on the same storage."""
     heartbeat: Heartbeat = Heartbeat()

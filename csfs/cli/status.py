@@ -23,26 +23,22 @@ def command(as_json: bool) -> None:
     if not found:
         click.echo("nothing is mounted")
         return
-    from rich.console import Console
-    from rich.table import Table
+    from csfs.cli.tables import print_table
 
-    table = Table(
-        "mountpoint", "backing", "instance", "pid", "last backup", "state", box=None, pad_edge=False
+    print_table(
+        ["mountpoint", "backing", "instance", "pid", "last backup", "state"],
+        [
+            [
+                mount.mountpoint,
+                mount.backing,
+                mount.instance or "?",
+                str(mount.pid or "?"),
+                "?" if mount.backup is None else mount.backup.last or "none",
+                mount.state,
+            ]
+            for mount in found
+        ],
     )
-    for mount in found:
-        table.add_row(
-            mount.mountpoint,
-            mount.backing,
-            mount.instance or "?",
-            str(mount.pid or "?"),
-            "?" if mount.backup is None else mount.backup.last or "none",
-            mount.state,
-        )
-    console = Console()
-    if not console.is_terminal:
-        unbounded = console.options.update(width=1 << 16)
-        console.width = max(console.width, console.measure(table, options=unbounded).maximum)
-    console.print(table)
     for mount in found:
         if mount.heartbeat.problem:
             click.echo(f"{mount.mountpoint}: {mount.heartbeat.problem}")

@@ -5,12 +5,13 @@ import os
 import click
 import msgspec
 
-from csfs.cli.mounts import absolute, control_file, is_below, mount_of
+from csfs.cli.asking import explained, refusals_of
+from csfs.cli.facts import project_of
+from csfs.cli.mounts import absolute, is_below, mount_of
 from csfs.domain import names
 from csfs.domain.state import State
 
 _SHOWN = 5
-_PREFIX = "user.csfs."
 
 
 @click.command("why")
@@ -29,47 +30,28 @@ def command(path: str, as_json: bool) -> None:
     """
     target = absolute(path)
     mount = mount_of(target)
-    project, facts = _project(target, mount.mountpoint)
-    lines = control_file(mount, "refusals").splitlines()
+    project, facts = project_of(target, mount.mountpoint)
     around = project or target
     refused = []
-    for line in lines:
-        entry = msgspec.json.decode(line)
-        where = os.path.join(mount.mountpoint, entry["path"])
+    for entry in refusals_of(mount):
+        where = os.path.join(mount.mountpoint, entry.path)
         if is_below(where, around) or is_below(around, where):
-            refused.append({**entry, "path": where})
+            refused.append(msgspec.structs.replace(entry, path=where))
     if as_json:
-        report = {"path": target, "project": project, **facts, "refusals": refused}
+        report = {"path": target, "project": project, "state": State.PLAIN, **facts, "refusals": refused}
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
     _print_state(target, mount.mountpoint, project, facts)
     if not refused:
         click.echo("nothing was refused here since the mount")
     for entry in refused[-_SHOWN:]:
-        times = f", {entry['count']} times" if entry["count"] > 1 else ""
+        times = f", {entry.count} times" if entry.count > 1 else ""
         click.echo(
-            f"{entry['at']} {entry['operation']} {entry['path']} by {entry['command']} ({entry['pid']}),"
-            f" uid {entry['uid']}: {entry['errno']}{times}"
+            f"{entry.at} {entry.operation} {entry.path} by {entry.command} ({entry.pid}),"
+            f" uid {entry.uid}: {entry.errno}{times}"
         )
-        click.echo(f"  because {entry['reason']}")
-        click.echo(f"  next: {entry['advice']}")
-
-
-def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
-    """The project directory that a path is or lies in, and its user.csfs attributes."""
-    at = path
-    while is_below(at, mountpoint):
-        try:
-            found = [name for name in os.listxattr(at) if name.startswith(_PREFIX)]
-            facts = {name[len(_PREFIX) :]: os.getxattr(at, name).decode() for name in found}
-        except OSError:
-            facts = {}
-        if "state" in facts:
-            return at, facts
-        at = os.path.dirname(at)
-        if at == "/":
-            break
-    return None, {"state": State.PLAIN.value}
+        for line in explained(entry, around):
+            click.echo(line)
 
 
 def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:

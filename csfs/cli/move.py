@@ -1,0 +1,166 @@
+"""`csfs move`: one rename where that reaches; otherwise copied, read back, and removed at the old place."""
+
+import errno
+import os
+import sys
+
+import click
+
+from csfs.cli.asking import INTERRUPTED, Refused, ask
+from csfs.cli.attach import attach
+from csfs.cli.detach import detach
+from csfs.cli.facts import attribute, attributes_of
+from csfs.cli.mounts import Mounted, absolute, all_mounts, is_below, mount_of
+from csfs.cli.relocation import Relocation, is_directory
+from csfs.cli.staging import Note, Staging
+from csfs.domain.state import State
+
+_MOVABLE = (State.ATTACHED, State.ARCHIVED, State.DETACHED)
+
+
+@click.command("move")
+@click.argument("project", type=click.Path())
+@click.argument("destination", type=click.Path())
+def command(project: str, destination: str) -> None:
+    """Move the directory of PROJECT to DESTINATION, or into it if that is a directory without a project.
+
+    Within one filesystem of one mount this is one rename, as with `mv`. To another filesystem of the same
+    mount the project is archived, copied, read back, and unarchived at the new place, under its number. To
+    the mount of another instance it is handed over: detached here, attached there, under a new number.
+    DESTINATION may also be named by its path in the backing directory of a mount.
+
+    A move that was interrupted goes on when the same command is repeated. At each moment one whole copy is
+    the project, and its source is removed only when the copy was read back and found to be the same.
+
+    \b
+    Examples:
+      csfs move /mnt/cs/CS-a /mnt/cs/done
+      csfs move /mnt/cs/CS-a /mnt/cs/slow/CS-a
+      csfs move /mnt/lab1/CS-a /mnt/lab2/
+
+    \b
+    Exit status: 0 moved, 1 refused or failed, 130 interrupted.
+    """
+    source = through_mount(absolute(project))
+    target = place_for(source, through_mount(absolute(destination)))
+    mount, other = mount_of(source), _mount_of_target(source, target)
+    staging = Staging(target, "moving")
+    repeat = f"csfs move {project} {destination}"
+    try:
+        note = staging.note()
+        if note is not None and note.source != source:
+            raise click.ClickException(
+                f"another move to {target} has begun: csfs move {note.source} {target}"
+            )
+        if note is None:
+            if _moved_in_one_step(source, target, mount, other):
+                return
+            note = _begin(source, target, staging)
+        relocation = Relocation(note, staging, mount, other)
+        _run(relocation, repeat)
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or target}: {error.strerror}; the source is as it was or the copy is whole."
+            f" To go on: {repeat}"
+        ) from error
+
+
+def _run(relocation: Relocation, repeat: str) -> None:
+    try:
+        relocation.run()
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted\n{relocation.situation()}\nto go on: {repeat}", err=True)
+        if os.path.lexists(relocation.note.source) and not os.path.lexists(relocation.note.target):
+            click.echo(
+                f"to give it up: rm -r {relocation.staging.directory} (an archived project comes back with"
+                f" csfs unarchive {relocation.note.source})",
+                err=True,
+            )
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        raise click.ClickException(f"{error.message}\n  to go on afterwards: {repeat}") from error
+
+
+def through_mount(path: str) -> str:
+    """The path on a mount of what lies on its backing directory; any other path as it is."""
+    mounts = all_mounts()
+    if any(is_below(path, mount.mountpoint) for mount in mounts):
+        return path
+    for mount in sorted(mounts, key=lambda each: len(each.backing), reverse=True):
+        if mount.state == "ready" and is_below(path, mount.backing):
+            return os.path.join(mount.mountpoint, os.path.relpath(path, mount.backing)).removesuffix("/.")
+    return path
+
+
+def place_for(source: str, destination: str) -> str:
+    """Where the source is to lie: the destination, or in it if it is a directory without a project."""
+    if is_directory(destination) and not attribute(destination, "state"):
+        return os.path.join(destination, os.path.basename(source))
+    return destination
+
+
+def _mount_of_target(source: str, target: str) -> Mounted:
+    try:
+        return mount_of(target)
+    except click.ClickException as error:
+        raise click.ClickException(
+            f"{target} lies in no csfs mount, so no instance would know the project there. To take its"
+            f" directory away: csfs archive {source}, then copy it (cp -a, rsync -a, tar);"
+            " csfs unarchive brings it back"
+        ) from error
+
+
+def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted) -> bool:
+    """Whether a rename did it; False if it has to be copied. Raises ClickException."""
+    if not is_directory(source):
+        if attribute(target, "state") in _MOVABLE:
+            raise click.ClickException(f"{source} is not there; {target} is: it seems to have been moved")
+        raise click.ClickException(f"{source} is no directory; csfs ls lists the projects")
+    state = attribute(source, "state")
+    if state not in _MOVABLE:
+        raise click.ClickException(
+            f"{source} is {state or 'no project directory'}, which cannot be moved; see: csfs why {source}"
+        )
+    if os.path.lexists(target):
+        raise click.ClickException(f"{target} is there already; name another place, or move it aside")
+    if not is_directory(os.path.dirname(target)):
+        raise click.ClickException(f"{os.path.dirname(target)} is no directory; make it first")
+    if mount.mountpoint == other.mountpoint:
+        return _renamed(source, target)
+    lies = os.path.join(mount.backing, os.path.relpath(source, mount.mountpoint))
+    if not is_below(lies, other.backing):
+        return False
+    # Both instances see the same directory: it changes hands where it lies.
+    there = os.path.join(other.mountpoint, os.path.relpath(lies, other.backing))
+    if state == State.ARCHIVED:
+        raise click.ClickException(f"{source} is archived; unarchive it first: csfs unarchive {source}")
+    detach(source)
+    if state == State.ATTACHED:
+        attach(there)
+    if there != target and not _renamed(there, target):
+        raise click.ClickException(f"{there} is handed over; to go on: csfs move {there} {target}")
+    return True
+
+
+def _renamed(source: str, target: str) -> bool:
+    try:
+        ask(source, lambda: os.rename(source, target))
+    except Refused as refused:
+        if refused.error == errno.EXDEV:
+            return False
+        raise
+    return True
+
+
+def _begin(source: str, target: str, staging: Staging) -> Note:
+    facts = attributes_of(source)
+    note = Note(
+        action="move",
+        source=source,
+        target=target,
+        state=facts["state"],
+        uid=facts.get("uid", ""),
+        lock_id=facts.get("lock_id", ""),
+    )
+    staging.begin(note)
+    return note
