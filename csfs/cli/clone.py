@@ -12,7 +12,7 @@ from csfs.cli.asking import INTERRUPTED
 from csfs.cli.attach import attach
 from csfs.cli.facts import attribute, attributes_of
 from csfs.cli.mounts import absolute, mount_of
-from csfs.cli.move import place_for, through_mount
+from csfs.cli.move import place_for, refuse_within_project, through_mount
 from csfs.cli.reflinks import reach
 from csfs.cli.relocation import is_directory
 from csfs.cli.staging import Note, Staging
@@ -46,6 +46,7 @@ def command(project: str, destination: str, attached: bool) -> None:
     source = through_mount(absolute(project))
     target = place_for(source, through_mount(absolute(destination)))
     mount, other = mount_of(source), mount_of(target)
+    refuse_within_project(target, other)
     facts = attributes_of(source)
     if "state" not in facts:
         raise click.ClickException(f"{source} is no project directory; csfs ls --all lists them")

@@ -9,7 +9,7 @@ import click
 from csfs.cli.asking import INTERRUPTED, Refused, ask
 from csfs.cli.attach import attach
 from csfs.cli.detach import detach
-from csfs.cli.facts import attribute, attributes_of
+from csfs.cli.facts import attribute, attributes_of, project_of
 from csfs.cli.mounts import Mounted, absolute, all_mounts, is_below, mount_of
 from csfs.cli.relocation import Relocation, is_directory
 from csfs.cli.staging import Note, Staging
@@ -44,6 +44,7 @@ def command(project: str, destination: str) -> None:
     source = through_mount(absolute(project))
     target = place_for(source, through_mount(absolute(destination)))
     mount, other = mount_of(source), _mount_of_target(source, target)
+    refuse_within_project(target, other)
     staging = Staging(target, "moving")
     repeat = f"csfs move {project} {destination}"
     try:
@@ -97,6 +98,13 @@ def place_for(source: str, destination: str) -> str:
     if is_directory(destination) and not attribute(destination, "state"):
         return os.path.join(destination, os.path.basename(source))
     return destination
+
+
+def refuse_within_project(target: str, mount: Mounted) -> None:
+    """Passes unless a place lies in a project, the source perhaps. Raises ClickException."""
+    around, _ = project_of(os.path.dirname(target), mount.mountpoint)
+    if around is not None:
+        raise click.ClickException(f"{target} lies in the project {around}: choose a place outside of any")
 
 
 def _mount_of_target(source: str, target: str) -> Mounted:

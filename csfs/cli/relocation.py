@@ -97,16 +97,17 @@ class Relocation:
                 f" now; nothing more was done. See: csfs why {source}"
             )
 
-    def _compare(self, copy: str, skip: frozenset[str]) -> None:
-        """Passes if the copy is like the source still."""
+    def _compare(self, copy: str, skip: frozenset[str], *, of_rest: bool = False) -> None:
+        """Passes if the copy is like the source still, or like what is left of that."""
         source = self.note.source
-        found = list(differences(source, copy, skip.__contains__))
-        found += [
-            name for name in _LOCK_AND_DOCUMENTS - skip if _content(source, name) != _content(copy, name)
-        ]
+        found = list(differences(source, copy, skip.__contains__, of_rest=of_rest))
+        for name in _LOCK_AND_DOCUMENTS - skip:
+            content = _content(source, name)
+            if content != _content(copy, name) and not (of_rest and content is None):
+                found.append(name)
         if found:
             raise click.ClickException(
-                f"{source} has changed since then ({', '.join(found[:5])}); nothing of it was removed."
+                f"{source} is not what was copied ({', '.join(found[:5])}); nothing of that was removed."
                 f" Remove the copy, then repeat: rm -rf {copy}"
             )
 
@@ -117,11 +118,14 @@ class Relocation:
             return
         if self.stays:
             self._check_source()
+            self._compare(self.note.target, frozenset(), of_rest=True)
         elif attribute(source, "state") != State.DETACHED:
             raise click.ClickException(
                 f"{self.note.target} is whole and attached, but somebody else has taken {source} meanwhile,"
                 f" which is therefore left: csfs why {source}"
             )
+        else:
+            self._compare(self.note.target, _LOCK_AND_DOCUMENTS, of_rest=True)
         ask(source, lambda: shutil.rmtree(source))
 
     def _return(self) -> None:

@@ -187,14 +187,17 @@ def bytes_in(directory: str) -> int:
     return total
 
 
-def differences(source: str, target: str, skip: Callable[[str], bool]) -> Iterator[str]:
-    """What is not alike in two directories by type, size, time and target, as paths. Raises OSError."""
+def differences(source: str, target: str, skip: Callable[[str], bool], *, of_rest: bool) -> Iterator[str]:
+    """What is not alike in two directories by type, size, time and target, as paths. Raises OSError.
+
+    `of_rest`: what is missing in the source is no difference, for it is being removed.
+    """
     with opened(source) as at, opened(target) as to:
-        yield from _differences(at, to, skip, "")
+        yield from _differences(at, to, skip, "", of_rest)
 
 
-def _differences(at: int, to: int, skip: Callable[[str], bool], path: str) -> Iterator[str]:
-    for name in sorted({*os.listdir(at), *os.listdir(to)}):
+def _differences(at: int, to: int, skip: Callable[[str], bool], path: str, of_rest: bool) -> Iterator[str]:
+    for name in sorted({*os.listdir(at), *([] if of_rest else os.listdir(to))}):
         if skip(path + name):
             continue
         one, other = _stat(at, name), _stat(to, name)
@@ -202,7 +205,7 @@ def _differences(at: int, to: int, skip: Callable[[str], bool], path: str) -> It
             yield path + name
         elif stat.S_ISDIR(one.st_mode):
             with opened(name, at) as below, opened(name, to) as into:
-                yield from _differences(below, into, skip, path + name + "/")
+                yield from _differences(below, into, skip, path + name + "/", of_rest)
         elif stat.S_ISLNK(one.st_mode):
             if os.readlink(name, dir_fd=at) != os.readlink(name, dir_fd=to):
                 yield path + name
