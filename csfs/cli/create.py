@@ -24,6 +24,9 @@ def command(container: str, title: str) -> None:
     \b
     Examples:
       csfs create /mnt/cs "My Protein, Data Collection (October 1 2022)"
+
+    \b
+    Exit status: 0 created, 1 refused.
     """
     mount_of(absolute(container))
     directory = _make_directory(Path(container), names.slug(title))

@@ -28,6 +28,9 @@ def status_command(directory: str, status: str | None) -> None:
     Examples:
       csfs job status /mnt/cs/CS-a/J7
       csfs job status /mnt/cs/CS-a/J7 completed
+
+    \b
+    Exit status: 0 shown or changed, 1 refused.
     """
     path = absolute(directory)
     mount_of(path)

@@ -47,6 +47,9 @@ def command(mountpoint: str | None, everything: bool, sizes: bool, as_json: bool
       csfs ls
       csfs ls /mnt/cs --all
       csfs ls --size --json
+
+    \b
+    Exit status: 0 listed, 1 if there is no such mount.
     """
     mount = chosen_mount(mountpoint)
     found = [_of_record(mount, record) for record in sorted(records_of(mount), key=lambda each: each.number)]

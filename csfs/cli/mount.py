@@ -47,22 +47,51 @@ def command(
     Examples:
       csfs mount /data/projects /mnt/cs --instance lab1
       csfs mount /data /data --instance lab1
+
+    \b
+    Exit status: 0 mounted (--foreground: and unmounted again), 1 it did not come about.
     """
-    from csfs.mount.options import MountOptions
+    words = frozenset(word for each in fuse for word in each.split(",") if word)
+    if foreground:
+        mount_in_foreground(backing, mountpoint, instance, state, words)
+    else:
+        mount_in_background(backing, mountpoint, instance, state, words)
+
+
+def mount_in_foreground(
+    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
+) -> None:
+    """Serves a mount until it ends, logging to standard error, and tells a service manager of it.
+
+    Raises ClickException if it does not come about.
+    """
+    from csfs.mount.service import tell
 
     _clear(mountpoint)
-    options = MountOptions(
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _serve(_options(backing, mountpoint, instance, state, words), lambda: tell("READY=1"))
+
+
+def mount_in_background(
+    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
+) -> None:
+    """Returns when the mount is there. Raises ClickException, SystemExit 1 if its daemon said why not."""
+    _clear(mountpoint)
+    _serve_in_background(_options(backing, mountpoint, instance, state, words))
+
+
+def _options(
+    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
+) -> "MountOptions":
+    from csfs.mount.options import MountOptions
+
+    return MountOptions(
         backing=backing,
         mountpoint=mountpoint,
         instance=instance,
         state=(state or default_state()).absolute(),
-        fuse=frozenset(word for words in fuse for word in words.split(",") if word),
+        fuse=words,
     )
-    if foreground:
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        _serve(options, lambda: None)
-    else:
-        _serve_in_background(options)
 
 
 def _clear(mountpoint: str) -> None:

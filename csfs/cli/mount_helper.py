@@ -1,4 +1,4 @@
-"""`mount.csfs`: what mount(8) calls for `mount -t csfs BACKING MOUNTPOINT -o instance=NAME`, and for /etc/fstab."""
+"""`mount.csfs`: what mount(8) calls for `mount -t csfs BACKING MOUNTPOINT -o instance=NAME`, or for fstab."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ _IGNORED = frozenset(
         "auto", "noauto", "nofail", "_netdev", "defaults", "user", "nouser", "users", "owner", "group",
         "rw", "async", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
         "iversion", "noiversion", "silent", "loud", "exec", "suid", "dev", "diratime", "nodiratime",
-        "noatime", "atime", "mand", "nomand", "bg", "fg",
+        "mand", "nomand", "bg", "fg",
     }
 )  # fmt: skip
 """For mount(8), systemd or the kernel's defaults; nothing that csfs has to do."""
@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str]) -> Request:
                 given.append(value)
             elif word == "-N":
                 raise Wrong(
-                    f"another mount namespace ({value}) cannot be mounted in; run mount there: nsenter --mount",
+                    f"another mount namespace ({value}) cannot be mounted in; run mount there: nsenter -m",
                     SYSTEM_STATUS,
                 )
         elif word.startswith("-") and set(word[1:]) <= set("sfnvw") and word != "-":

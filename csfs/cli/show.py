@@ -28,6 +28,9 @@ def command(path: str, as_json: bool) -> None:
       csfs show /mnt/cs/CS-a
       csfs show /mnt/cs/CS-a/J7
       csfs show --json /mnt/cs/CS-a
+
+    \b
+    Exit status: 0 shown, 1 if PATH belongs to no project.
     """
     target = absolute(path)
     mount = mount_of(target)

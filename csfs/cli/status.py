@@ -15,6 +15,9 @@ def command(as_json: bool) -> None:
     Examples:
       csfs status
       csfs status --json
+
+    \b
+    Exit status: 0, whatever state the mounts are in.
     """
     found = all_mounts()
     if as_json:

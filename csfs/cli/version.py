@@ -23,6 +23,9 @@ def command(as_json: bool) -> None:
     Examples:
       csfs version
       csfs version --json
+
+    \b
+    Exit status: 0.
     """
     python, kernel = platform.python_version(), platform.release()
     packages = {name: metadata.version(name) for name in _PACKAGES}

@@ -27,6 +27,9 @@ def command(path: str, as_json: bool) -> None:
     Examples:
       csfs why CS-my-protein
       csfs why CS-my-protein/J3/particles.cs
+
+    \b
+    Exit status: 0 said, 1 if PATH lies in no mount.
     """
     target = absolute(path)
     mount = mount_of(target)
