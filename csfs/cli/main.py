@@ -6,7 +6,7 @@ import click
 
 from csfs import __version__
 
-_COMMANDS = {
+COMMANDS = {
     "archive": "make a project read-only, so that its directory may leave",
     "attach": "attach a project, and show how far it is",
     "backup": "copy the store of an instance, and list the copies",
@@ -37,10 +37,10 @@ class _Commands(click.Group):
     """Lists all commands without importing one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"csfs.cli.{cmd_name}")
         command: click.Command = module.command
@@ -48,7 +48,7 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(_COMMANDS.items()))
+            formatter.write_dl(sorted(COMMANDS.items()))
 
 
 @click.command(cls=_Commands)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from csfs import __version__
-from csfs.cli.main import main
+from csfs.cli.main import COMMANDS, main
 
 _HEADING = re.compile(r"([A-Z][A-Za-z ]+):[ \n](.*)", re.S)
 
@@ -80,7 +80,7 @@ def pages() -> dict[str, str]:
 
 
 def _page(command: click.Command, words: list[str]) -> str:
-    lines = _title("-".join(words), command.get_short_help_str(100))
+    lines = _title("-".join(words), COMMANDS[words[1]])
     lines += [".SH SYNOPSIS", *_synopsis(command, words)]
     sections = list(_sections(command))
     lines += [".SH DESCRIPTION", *(line for heading, line in sections if not heading)]
@@ -99,9 +99,7 @@ def _overview(context: click.Context) -> str:
     lines += [".SH SYNOPSIS", ".B csfs", ".I COMMAND", "[\\fIARGUMENT\\fR...]", ".SH DESCRIPTION"]
     lines += [escaped(inspect.cleandoc(main.help or "")), ".SH COMMANDS"]
     for name in main.list_commands(context):
-        command = main.get_command(context, name)
-        assert command is not None, "it was listed"
-        lines += [".TP", f".BR csfs\\-{escaped(name)} (1)", escaped(command.get_short_help_str(100))]
+        lines += [".TP", f".BR csfs\\-{escaped(name)} (1)", escaped(COMMANDS[name])]
     return "\n".join([*lines, ".SH SEE ALSO", ".BR mount.csfs (8)"]) + "\n"
 
 

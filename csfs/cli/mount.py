@@ -44,6 +44,17 @@ def command(
     BACKING and MOUNTPOINT may be the same directory.
 
     \b
+    Mount options:
+      ro                       nothing can be changed through this mount
+      nopassthrough            all data goes through the daemon
+      strict                   writing in projects goes through the daemon, which asks each time
+      takeover=SECONDS         an instance that is silent for so long counts as dead (300)
+      backup=HOURS, backup=off how often the store is backed up (24)
+      io=threads, io=inline    whether calls to the storage may overlap (by its type)
+      accept_storage           the storage is another one than before, and that is intended
+      and those of mount.fuse3(8)
+
+    \b
     Examples:
       csfs mount /data/projects /mnt/cs --instance lab1
       csfs mount /data /data --instance lab1

@@ -14,7 +14,7 @@ MARKS = re.compile(r"<!-- What follows is printed .*? -->\n\n(.*?)\n\n<!-- End o
 
 def commands() -> set[str]:
     """Of csfs, as the command line lists them."""
-    return set(importlib.import_module("csfs.cli.main")._COMMANDS)
+    return set(importlib.import_module("csfs.cli.main").COMMANDS)
 
 
 def test_transcript_is_that_of_the_demo() -> None:
