@@ -64,7 +64,7 @@ def command(project: str, destination: str, attached: bool) -> None:
                 _begin(source, target, facts, staging)
             documents = snapshot(source)
             os.makedirs(staging.copy, mode=0o700, exist_ok=True)
-            skip = frozenset({names.LOCK, *documents})
+            skip = frozenset({names.LOCK, *documents}).__contains__
             staging.fill(
                 source, skip, what=f"cloning {staging.name}", reach=reach(mount, other, source, staging)
             )

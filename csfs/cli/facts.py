@@ -7,7 +7,7 @@ from typing import Literal
 import click
 import msgspec
 
-from csfs.cli.mounts import Mounted, all_mounts, control_file, is_below, mount_of
+from csfs.cli.mounts import Mounted, control_file, is_below, mount_of, places
 from csfs.domain import names
 
 PREFIX = "user.csfs."
@@ -83,17 +83,14 @@ def chosen_mount(mountpoint: str | None) -> Mounted:
     """
     if mountpoint is not None:
         return mount_of(os.path.realpath(mountpoint))
-    found = all_mounts()
+    found = [place for place, _ in places()]
     try:
         here = os.getcwd()
     except OSError:
         here = "/"
-    inside = [mount for mount in found if is_below(here, mount.mountpoint)]
-    if inside:
-        return max(inside, key=lambda mount: len(mount.mountpoint))
-    if len(found) == 1:
-        return found[0]
+    inside = [place for place in found if is_below(here, place)]
+    if inside or len(found) == 1:
+        return mount_of(max(inside or found, key=len))
     if not found:
         raise click.ClickException("nothing is mounted; mount a backing directory first: csfs mount --help")
-    listed = ", ".join(mount.mountpoint for mount in found)
-    raise click.ClickException(f"there are several csfs mounts ({listed}): name one of them with --mount")
+    raise click.ClickException(f"there are several csfs mounts: name one of them ({', '.join(found)})")

@@ -10,6 +10,7 @@ from csfs.cli.facts import Record, attributes_of, chosen_mount, records_of
 from csfs.cli.mounts import Mounted
 from csfs.cli.sizes import readable, size_of
 from csfs.domain import names
+from csfs.domain.document import Invalid, Kind, parse
 from csfs.domain.state import State
 
 
@@ -94,7 +95,7 @@ def _walk(directory: str) -> Iterator[Listed]:
             yield Listed(
                 uid=facts.get("uid", ""),
                 number=names.project_number(facts.get("uid", "")),
-                title=facts.get("title", ""),
+                title=facts.get("title") or _title(at),
                 state=facts["state"],
                 path=at,
                 owner=facts.get("owner", ""),
@@ -107,6 +108,15 @@ def _walk(directory: str) -> Iterator[Listed]:
         except PermissionError:
             continue
         pending.extend(sorted(below, reverse=True))
+
+
+def _title(directory: str) -> str:
+    """As its document says; empty if that cannot be read."""
+    try:
+        with open(os.path.join(directory, names.PROJECT_DOCUMENT), "rb") as file:
+            return parse(file.read(), Kind.PROJECT).head.text("title") or ""
+    except (OSError, Invalid):
+        return ""
 
 
 def _job_bytes(directory: str) -> int:

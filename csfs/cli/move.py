@@ -10,7 +10,7 @@ from csfs.cli.asking import INTERRUPTED, Refused, ask
 from csfs.cli.attach import attach
 from csfs.cli.detach import detach
 from csfs.cli.facts import attribute, attributes_of, project_of
-from csfs.cli.mounts import Mounted, absolute, all_mounts, is_below, mount_of
+from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, places
 from csfs.cli.relocation import Relocation, is_directory
 from csfs.cli.staging import Note, Staging
 from csfs.domain.state import State
@@ -84,13 +84,14 @@ def _run(relocation: Relocation, repeat: str) -> None:
 
 def through_mount(path: str) -> str:
     """The path on a mount of what lies on its backing directory; any other path as it is."""
-    mounts = all_mounts()
-    if any(is_below(path, mount.mountpoint) for mount in mounts):
+    found = places()
+    if any(is_below(path, mountpoint) for mountpoint, _ in found):
         return path
-    for mount in sorted(mounts, key=lambda each: len(each.backing), reverse=True):
-        if mount.state == "ready" and is_below(path, mount.backing):
-            return os.path.join(mount.mountpoint, os.path.relpath(path, mount.backing)).removesuffix("/.")
-    return path
+    covering = [place for place in found if is_below(path, place[1])]
+    if not covering:
+        return path
+    mountpoint, backing = max(covering, key=lambda place: len(place[1]))
+    return os.path.normpath(os.path.join(mountpoint, os.path.relpath(path, backing)))
 
 
 def place_for(source: str, destination: str) -> str:
@@ -129,17 +130,18 @@ def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted)
         raise click.ClickException(
             f"{source} is {state or 'no project directory'}, which cannot be moved; see: csfs why {source}"
         )
-    if os.path.lexists(target):
+    lies = os.path.join(mount.backing, os.path.relpath(source, mount.mountpoint))
+    # Where both instances see the same directory, it changes hands where it lies.
+    seen = mount.mountpoint != other.mountpoint and is_below(lies, other.backing)
+    there = os.path.join(other.mountpoint, os.path.relpath(lies, other.backing)) if seen else ""
+    if os.path.lexists(target) and target != there:
         raise click.ClickException(f"{target} is there already; name another place, or move it aside")
     if not is_directory(os.path.dirname(target)):
         raise click.ClickException(f"{os.path.dirname(target)} is no directory; make it first")
     if mount.mountpoint == other.mountpoint:
         return _renamed(source, target)
-    lies = os.path.join(mount.backing, os.path.relpath(source, mount.mountpoint))
-    if not is_below(lies, other.backing):
+    if not seen:
         return False
-    # Both instances see the same directory: it changes hands where it lies.
-    there = os.path.join(other.mountpoint, os.path.relpath(lies, other.backing))
     if state == State.ARCHIVED:
         raise click.ClickException(f"{source} is archived; unarchive it first: csfs unarchive {source}")
     detach(source)

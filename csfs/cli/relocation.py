@@ -7,6 +7,7 @@ still to be done, so that the whole can be interrupted anywhere and repeated.
 import os
 import shutil
 import stat
+from collections.abc import Callable
 
 import click
 
@@ -22,8 +23,21 @@ from csfs.cli.unarchive import unarchive
 from csfs.domain import names
 from csfs.domain.state import State
 
-_DOCUMENTS = frozenset(names.PROJECT_DOCUMENTS)
-_LOCK_AND_DOCUMENTS = _DOCUMENTS | {names.LOCK}
+_TOP = frozenset({names.LOCK, *names.PROJECT_DOCUMENTS})
+
+
+def _nothing(path: str) -> bool:
+    return False
+
+
+def _lock(path: str) -> bool:
+    return path == names.LOCK
+
+
+def _lock_or_document(path: str) -> bool:
+    """What is written anew when a project is detached or attached."""
+    job, _, name = path.partition("/")
+    return path in _TOP or (names.is_job(job) and name == names.JOB_DOCUMENT)
 
 
 class Relocation:
@@ -79,7 +93,7 @@ class Relocation:
         self._check_source()
         if attribute(source, "state") == State.ATTACHED:
             archive(source)
-        skip = frozenset() if self.stays else frozenset({names.LOCK})
+        skip = _nothing if self.stays else _lock
         self.staging.fill(source, skip, what=f"moving {self.staging.name}")
         self._compare(self.staging.copy, skip)
         self.staging.put(source)
@@ -97,11 +111,13 @@ class Relocation:
                 f" now; nothing more was done. See: csfs why {source}"
             )
 
-    def _compare(self, copy: str, skip: frozenset[str], *, of_rest: bool = False) -> None:
+    def _compare(self, copy: str, skip: Callable[[str], bool], *, of_rest: bool = False) -> None:
         """Passes if the copy is like the source still, or like what is left of that."""
         source = self.note.source
-        found = list(differences(source, copy, skip.__contains__, of_rest=of_rest))
-        for name in _LOCK_AND_DOCUMENTS - skip:
+        found = list(differences(source, copy, skip, of_rest=of_rest))
+        for name in sorted(_TOP):
+            if skip(name):
+                continue
             content = _content(source, name)
             if content != _content(copy, name) and not (of_rest and content is None):
                 found.append(name)
@@ -118,14 +134,14 @@ class Relocation:
             return
         if self.stays:
             self._check_source()
-            self._compare(self.note.target, frozenset(), of_rest=True)
+            self._compare(self.note.target, _nothing, of_rest=True)
         elif attribute(source, "state") != State.DETACHED:
             raise click.ClickException(
                 f"{self.note.target} is whole and attached, but somebody else has taken {source} meanwhile,"
                 f" which is therefore left: csfs why {source}"
             )
         else:
-            self._compare(self.note.target, _LOCK_AND_DOCUMENTS, of_rest=True)
+            self._compare(self.note.target, _lock_or_document, of_rest=True)
         ask(source, lambda: shutil.rmtree(source))
 
     def _return(self) -> None:
@@ -155,15 +171,15 @@ class Relocation:
     def _hand_over(self) -> None:
         """Detaches it in its instance, and attaches the copy in the other."""
         source, target = self.note.source, self.note.target
-        if attribute(target, "state") in (State.ATTACHED, State.ARCHIVED):
-            return
-        if os.path.lexists(source):
+        attached = attribute(target, "state") in (State.ATTACHED, State.ARCHIVED)
+        if not attached and os.path.lexists(source):
             self._check_source()
             if attribute(source, "state") == State.ARCHIVED:
+                self._compare(target, _lock)
                 unarchive(source)
             detach(source)
-            self._compare(target, _LOCK_AND_DOCUMENTS)
-        if self.note.state != State.DETACHED:
+            self._compare(target, _lock_or_document)
+        if not attached and self.note.state != State.DETACHED:
             attach(target)
         if self.note.state == State.ARCHIVED:
             archive(target)

@@ -5,6 +5,7 @@ action has not ended, and the same command goes on with it.
 """
 
 import os
+from collections.abc import Callable
 from typing import Literal
 
 import click
@@ -65,7 +66,9 @@ class Staging:
         with opened(self.directory) as fd:
             os.fsync(fd)
 
-    def fill(self, source: str, skip: frozenset[str], *, what: str, reach: "Reach | None" = None) -> None:
+    def fill(
+        self, source: str, skip: Callable[[str], bool], *, what: str, reach: "Reach | None" = None
+    ) -> None:
         """Copies a directory here but for the paths that are skipped, or goes on with that.
 
         `reach` are the same two directories on a filesystem that can share blocks. Raises NotTheSame,
@@ -74,7 +77,7 @@ class Staging:
         os.makedirs(self.copy, mode=0o700, exist_ok=True)
         at, to = (source, self.copy) if reach is None else (reach.source, reach.target)
         with shown(what, bytes_in(source)) as told, opened(os.path.dirname(to)) as part_in:
-            TreeCopy(part_in, told, reflink=reach is not None).copy(at, to, skip.__contains__)
+            TreeCopy(part_in, told, reflink=reach is not None).copy(at, to, skip)
 
     def put(self, source: str) -> None:
         """Gives the copy its place, and the mode and times of the source's directory. Raises OSError."""

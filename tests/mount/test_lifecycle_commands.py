@@ -47,7 +47,7 @@ def test_ls_lists_projects_here_and_away(sample: Path, labs: tuple[Lab, Lab]) ->
 
 def test_ls_finds_its_mount(labs: tuple[Lab, Lab]) -> None:
     one, _ = labs
-    one.csfs("ls").refused("--mount", str(one.mountpoint))
+    one.csfs("ls").refused("name one of them", str(one.mountpoint))
     command = f"PYTHONPATH={ROOT} {sys.executable} -m csfs ls"
     assert "lab1 has no projects" in one.run(command).ok().out
     one.csfs("forget", "--mount", one.mountpoint, "P7").refused("has no P7")
