@@ -14,8 +14,7 @@ from csfs.cli.facts import attribute, attributes_of
 from csfs.cli.mounts import absolute, mount_of
 from csfs.cli.move import place_for, refuse_within_project, through_mount
 from csfs.cli.reflinks import reach
-from csfs.cli.relocation import is_directory
-from csfs.cli.staging import Note, Staging
+from csfs.cli.staging import Note, Staging, is_directory
 from csfs.cli.tree_copy import opened
 from csfs.domain import names
 

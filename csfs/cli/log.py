@@ -6,27 +6,10 @@ import pwd
 import click
 import msgspec
 
+from csfs.cli.deeds import Deed, deeds_of
 from csfs.cli.facts import chosen_mount, project_of
-from csfs.cli.mounts import Mounted, absolute, control_file, mount_of
+from csfs.cli.mounts import Mounted, absolute, mount_of
 from csfs.domain import names
-
-
-class Deed(msgspec.Struct, kw_only=True, frozen=True):
-    """One line of `.csfs/history`."""
-
-    at: str
-    """ISO 8601, UTC."""
-    action: str
-    number: int
-    title: str
-    path: str
-    """Relative to the mount point."""
-    came_from: str
-    host: str
-    uid: int | None
-    pid: int
-    program: str
-    outcome: str
 
 
 @click.command("log")
@@ -50,7 +33,7 @@ def command(project: str | None, mountpoint: str | None, count: int, as_json: bo
     Exit status: 0 shown, 1 if that project or mount is not there.
     """
     mount, number, path = _meant(project, mountpoint)
-    deeds = [msgspec.json.decode(line, type=Deed) for line in control_file(mount, "history").splitlines()]
+    deeds = deeds_of(mount)
     if number is not None:
         deeds = [deed for deed in deeds if deed.number == number]
     elif path is not None:

@@ -8,11 +8,12 @@ import click
 
 from csfs.cli.asking import INTERRUPTED, Refused, ask
 from csfs.cli.attach import attach
+from csfs.cli.deeds import deeds_of
 from csfs.cli.detach import detach
 from csfs.cli.facts import attribute, attributes_of, project_of
 from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, places
-from csfs.cli.relocation import Relocation, is_directory
-from csfs.cli.staging import Note, Staging
+from csfs.cli.relocation import Relocation
+from csfs.cli.staging import Note, Staging, is_directory
 from csfs.domain.state import State
 
 _MOVABLE = (State.ATTACHED, State.ARCHIVED, State.DETACHED)
@@ -54,6 +55,12 @@ def command(project: str, destination: str) -> None:
                 f"another move to {target} has begun: csfs move {note.source} {target}"
             )
         if note is None:
+            staging.sweep()
+            if not os.path.lexists(source) and _has_moved(source, target, mount):
+                click.echo(
+                    f"{source} has been moved already: {target} is {attribute(target, 'state')}", err=True
+                )
+                return
             if _moved_in_one_step(source, target, mount, other):
                 return
             note = _begin(source, target, staging)
@@ -122,8 +129,6 @@ def _mount_of_target(source: str, target: str) -> Mounted:
 def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted) -> bool:
     """Whether a rename did it; False if it has to be copied. Raises ClickException."""
     if not is_directory(source):
-        if attribute(target, "state") in _MOVABLE:
-            raise click.ClickException(f"{source} is not there; {target} is: it seems to have been moved")
         raise click.ClickException(f"{source} is no directory; csfs ls lists the projects")
     state = attribute(source, "state")
     if state not in _MOVABLE:
@@ -150,6 +155,14 @@ def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted)
     if there != target and not _renamed(there, target):
         raise click.ClickException(f"{there} is handed over; to go on: csfs move {there} {target}")
     return True
+
+
+def _has_moved(source: str, target: str, mount: Mounted) -> bool:
+    """Whether a project lies at the target, and one of this instance lay where the source is not any more."""
+    place = os.path.relpath(source, mount.mountpoint)
+    return attribute(target, "state") in _MOVABLE and any(
+        place in (deed.path, deed.came_from) for deed in deeds_of(mount)
+    )
 
 
 def _renamed(source: str, target: str) -> bool:

@@ -6,7 +6,6 @@ still to be done, so that the whole can be interrupted anywhere and repeated.
 
 import os
 import shutil
-import stat
 from collections.abc import Callable
 
 import click
@@ -132,10 +131,13 @@ class Relocation:
         source = self.note.source
         if not os.path.lexists(source):
             return
-        if self.stays:
+        state = attribute(source, "state")
+        if not os.listdir(source):
+            pass  # the last step of an attempt that was cut short
+        elif self.stays:
             self._check_source()
             self._compare(self.note.target, _nothing, of_rest=True)
-        elif attribute(source, "state") != State.DETACHED:
+        elif state not in (State.DETACHED, ""):
             raise click.ClickException(
                 f"{self.note.target} is whole and attached, but somebody else has taken {source} meanwhile,"
                 f" which is therefore left: csfs why {source}"
@@ -191,11 +193,3 @@ def _content(directory: str, name: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def is_directory(path: str) -> bool:
-    """Whether there is a directory under this name; a symlink is none."""
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return False

@@ -5,6 +5,7 @@ action has not ended, and the same command goes on with it.
 """
 
 import os
+import stat
 from collections.abc import Callable
 from typing import Literal
 
@@ -96,9 +97,22 @@ class Staging:
 
     def end(self) -> None:
         """Removes the note, which ends the action, and the directory. Raises OSError."""
-        for name in os.listdir(self.directory):
+        for name in sorted(os.listdir(self.directory), key=_NOTE.__eq__):
             os.unlink(os.path.join(self.directory, name))
         os.rmdir(self.directory)
+
+    def sweep(self) -> None:
+        """Removes the directory if it is empty: the end of an action was cut short. Raises OSError."""
+        if is_directory(self.directory) and not os.listdir(self.directory):
+            os.rmdir(self.directory)
+
+
+def is_directory(path: str) -> bool:
+    """Whether there is a directory under this name; a symlink is none."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 class Reach(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ def test_all_is_put_and_taken_away(tmp_path: Path) -> None:
     found = files(tmp_path)
     assert {
         "/sbin/mount.csfs",
+        "/sbin/mount.fuse.csfs",
         "/usr/bin/csfs",
         "/usr/lib/systemd/system/csfs@.service",
         "/usr/share/bash-completion/completions/csfs",

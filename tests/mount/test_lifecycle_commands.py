@@ -1,7 +1,10 @@
 """The commands for the lifecycle: what the shell does as well, with the reason where it is refused."""
 
+import errno
 import json
 import os
+import pty
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,3 +129,33 @@ def test_version_tells_of_the_daemons(lab: Lab) -> None:
 def test_outside_of_a_mount(make_lab: LabMaker, tmp_path: Path, command: str) -> None:
     lab = make_lab(mounted=False)
     lab.csfs(command, tmp_path).refused("does not lie in a csfs mount", "csfs status")
+
+
+def on_a_terminal(*words: str | Path) -> str:
+    """What a command shows there."""
+    outer, inner = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
+    environment.pop("NO_COLOR", None)
+    command = [sys.executable, "-m", "csfs", *map(str, words)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=inner, stderr=inner, env=environment) as process:
+        os.close(inner)
+        shown = b""
+        try:
+            while part := os.read(outer, 1 << 16):
+                shown += part
+        except OSError as error:
+            assert error.errno == errno.EIO, error  # the other side is closed
+        finally:
+            os.close(outer)
+        assert process.wait(20) == 0, shown
+    return shown.decode(errors="replace")
+
+
+def test_colours_and_bars_on_a_terminal(sample: Path, lab: Lab) -> None:
+    lab.csfs("attach", lab / "CS-a").ok()
+    (lab / "CS-a/J1/large").write_bytes(os.urandom(1 << 20) * 20)
+    assert "\x1b[32mattached" in on_a_terminal("ls", lab.mountpoint)
+    shown = on_a_terminal("clone", lab / "CS-a", lab / "CS-b")
+    assert "cloning CS-b" in shown
+    assert "/s" in shown
+    assert lab.state_of("CS-b") == "detached"

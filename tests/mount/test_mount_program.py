@@ -27,6 +27,7 @@ class System:
             f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m csfs.cli.mount_helper "$@"\n'
         )
         helper.chmod(0o755)
+        (helper.parent / "mount.fuse.csfs").symlink_to(helper.name)
         words = ["unshare", "--mount", "--propagation", "private", "cat"]
         self._holder = subprocess.Popen(words, stdin=subprocess.PIPE)
         own = os.stat("/proc/self/ns/mnt").st_ino
@@ -82,6 +83,8 @@ def test_mount_by_type(system: System, unmounted: Lab) -> None:
     assert (lab.backing / "CS-a/project.json").exists()
     again = system.run("mount", "-t", "csfs", lab.backing, lab.mountpoint, "-o", options(lab, "remount"))
     again.refused("umount it, then mount it anew")
+    system.run("mount", "-o", "remount,ro", lab.mountpoint).refused("umount it, then mount it anew")
+    system.run("touch", lab / "CS-a/still-writable").ok()
     second = system.run("mount", "-t", "csfs", lab.backing, lab.mountpoint, "-o", options(lab))
     assert second.refused("mount.csfs", "is a csfs mount already").code == 32
     system.run("umount", lab.mountpoint).ok()

@@ -108,6 +108,8 @@ def test_within_one_filesystem_it_is_a_rename(lab: Lab) -> None:
     assert lab.attribute("CS-b", "uid") == "P1"
     with (lab / "CS-b/J1/data.mrc").open("ab"):
         lab.csfs("move", lab / "CS-b", lab / "CS-c").refused("J1/data.mrc is open in", "next: close")
+    assert "moved already" in lab.csfs("move", lab / "CS-a", lab / "CS-b").ok().err
+    lab.csfs("move", lab / "CS-x", lab / "CS-b").refused("csfs ls")
     lab.csfs("move", lab / "CS-x", lab / "CS-c").refused("csfs ls")
     lab.csfs("move", lab / "CS-b", "/nowhere/else").refused("csfs archive", "csfs unarchive")
     lab.csfs("move", lab / "CS-b", lab / "none/CS-b").refused("make it first")
