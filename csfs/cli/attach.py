@@ -1,11 +1,13 @@
 """`csfs attach`: `touch cs.lock`, with a bar and the reason if it is refused."""
 
+import sys
 import threading
 from pathlib import Path
 
 import click
 import msgspec
 
+from csfs.cli.asking import INTERRUPTED, Refused, ask
 from csfs.cli.mounts import Mounted, absolute, control_file, mount_of
 from csfs.domain import names
 
@@ -22,22 +24,35 @@ def command(directory: str) -> None:
     \b
     Examples:
       csfs attach /mnt/cs/CS-a
-    """
-    mount = mount_of(absolute(directory))
-    failure: list[OSError] = []
 
-    def touch() -> None:
+    \b
+    Exit status: 0 it is attached, 1 refused, 130 interrupted.
+    """
+    path = absolute(directory)
+    mount = mount_of(path)
+    failure: list[Refused] = []
+
+    def work() -> None:
         try:
-            Path(directory, names.LOCK).touch()
-        except OSError as error:
+            attach(path)
+        except Refused as error:
             failure.append(error)
 
-    worker = threading.Thread(target=touch)
+    worker = threading.Thread(target=work, daemon=True)
     worker.start()
-    _show_progress(worker, mount, Path(directory))
-    worker.join()
+    try:
+        _show_progress(worker, mount, Path(path))
+        worker.join()
+    except KeyboardInterrupt:
+        click.echo(f"\nthe mount goes on with it; see how it ends: csfs why {path}", err=True)
+        sys.exit(INTERRUPTED)
     if failure:
-        raise click.ClickException(f"{directory}: {failure[0].strerror}; see: csfs why {directory}")
+        raise failure[0]
+
+
+def attach(path: str) -> None:
+    """`touch cs.lock` in an absolute path. Raises Refused."""
+    ask(path, Path(path, names.LOCK).touch)
 
 
 def _show_progress(worker: threading.Thread, mount: Mounted, directory: Path) -> None:
@@ -46,7 +61,7 @@ def _show_progress(worker: threading.Thread, mount: Mounted, directory: Path) ->
     if not worker.is_alive():
         return
     total = sum(1 for each in directory.iterdir() if names.is_job(each.name))
-    with click.progressbar(length=total, label="jobs") as bar:
+    with click.progressbar(length=total, label="jobs", file=sys.stderr) as bar:
         while worker.is_alive():
             bar.update(_jobs_read(mount, directory) - bar.pos)
             worker.join(_LOOK_SECONDS)

@@ -52,6 +52,9 @@ def command(
       csfs backup --instance lab1
       csfs backup /safe/lab1.mdb --instance lab1
       csfs backup --list --instance lab1
+
+    \b
+    Exit status: 0 backed up or listed, 1 it could not be.
     """
     directory = (state or default_state()).absolute() / instance
     if not directory.is_dir():

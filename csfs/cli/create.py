@@ -1,11 +1,13 @@
 """`csfs create`: a new project in a directory named after its title."""
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import click
 
+from csfs.cli.asking import Refused, ask
 from csfs.cli.mounts import absolute, mount_of
 from csfs.domain import names
 
@@ -22,15 +24,18 @@ def command(container: str, title: str) -> None:
     \b
     Examples:
       csfs create /mnt/cs "My Protein, Data Collection (October 1 2022)"
+
+    \b
+    Exit status: 0 created, 1 refused.
     """
     mount_of(absolute(container))
     directory = _make_directory(Path(container), names.slug(title))
+    lock = directory / names.LOCK
     try:
-        with open(directory / names.LOCK, "x"):
-            pass
-    except OSError as error:
+        ask(absolute(str(directory)), lambda: lock.touch(exist_ok=False))
+    except Refused:
         os.rmdir(directory)
-        raise click.ClickException(f"{directory}: {error.strerror}; see: csfs why {container}") from error
+        raise
     document = directory / names.PROJECT_DOCUMENT
     content = json.loads(document.read_text())
     content["title"] = title
@@ -43,9 +48,9 @@ def _make_directory(container: Path, name: str) -> Path:
     while True:
         directory = container / names.unique(name, lambda each: os.path.lexists(container / each))
         try:
-            directory.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise click.ClickException(f"{directory}: {error.strerror}") from error
+            ask(absolute(str(directory)), directory.mkdir)
+        except Refused as refused:
+            if refused.error == errno.EEXIST:
+                continue
+            raise
         return directory

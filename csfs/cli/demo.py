@@ -46,6 +46,9 @@ def command(keep: bool) -> None:
     Examples:
       csfs demo
       csfs demo --keep
+
+    \b
+    Exit status: 0 every outcome was the expected one, 1 otherwise.
     """
     with _signals_do(_interrupt), _directory(keep) as directory:
         project.build(directory / SAMPLE)

@@ -5,10 +5,9 @@ import os
 
 import click
 
+from csfs.cli.asking import Refused, ask
+from csfs.cli.facts import PREFIX, attribute
 from csfs.cli.mounts import absolute, mount_of
-from csfs.domain.job import JobStatus
-
-_STATUS = "user.csfs.status"
 
 
 @click.group("job")
@@ -29,18 +28,26 @@ def status_command(directory: str, status: str | None) -> None:
     Examples:
       csfs job status /mnt/cs/CS-a/J7
       csfs job status /mnt/cs/CS-a/J7 completed
+
+    \b
+    Exit status: 0 shown or changed, 1 refused.
     """
-    mount_of(absolute(directory))
+    path = absolute(directory)
+    mount_of(path)
+    if status is None:
+        shown = attribute(path, "status")
+        if not shown:
+            raise _no_job(directory)
+        click.echo(shown)
+        return
+    content = status.encode()
     try:
-        if status is None:
-            click.echo(os.getxattr(directory, _STATUS).decode())
-        else:
-            os.setxattr(directory, _STATUS, status.encode())
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-            raise click.ClickException(f"{directory} is no job of an attached project") from error
-        known = ", ".join(JobStatus)
-        hint = f"; the statuses are {known}" if error.errno == errno.EINVAL else ""
-        raise click.ClickException(
-            f"{directory}: {error.strerror}; see: csfs why {directory}{hint}"
-        ) from error
+        ask(path, lambda: os.setxattr(path, PREFIX + "status", content))
+    except Refused as refused:
+        if refused.error in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise _no_job(directory) from refused
+        raise
+
+
+def _no_job(directory: str) -> click.ClickException:
+    return click.ClickException(f"{directory} is no job of an attached project; see: csfs why {directory}")

@@ -45,25 +45,65 @@ def command(
     BACKING and MOUNTPOINT may be the same directory.
 
     \b
+    Mount options:
+      ro                       nothing can be changed through this mount
+      nopassthrough            all data goes through the daemon
+      strict                   writing in projects goes through the daemon, which asks each time
+      takeover=SECONDS         an instance that is silent for so long counts as dead (300)
+      backup=HOURS, backup=off how often the store is backed up (24)
+      io=threads, io=inline    whether calls to the storage may overlap (by its type)
+      accept_storage           the storage is another one than before, and that is intended
+      and those of mount.fuse3(8)
+
+    \b
     Examples:
       csfs mount /data/projects /mnt/cs --instance lab1
       csfs mount /data /data --instance lab1
+
+    \b
+    Exit status: 0 mounted (--foreground: and unmounted again), 1 it did not come about.
     """
-    from csfs.mount.options import MountOptions
+    words = frozenset(word for each in fuse for word in each.split(",") if word)
+    if foreground:
+        mount_in_foreground(backing, mountpoint, instance, state, words)
+    else:
+        mount_in_background(backing, mountpoint, instance, state, words)
+
+
+def mount_in_foreground(
+    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
+) -> None:
+    """Serves a mount until it ends, logging to standard error, and tells a service manager of it.
+
+    Raises ClickException if it does not come about.
+    """
+    from csfs.mount.service import tell
 
     _clear(mountpoint)
-    options = MountOptions(
+    _log_to_stderr("%(levelname)s %(name)s: %(message)s")
+    _serve(_options(backing, mountpoint, instance, state, words), lambda: tell("READY=1"))
+
+
+def mount_in_background(
+    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
+) -> None:
+    """Returns when the mount is there. Raises ClickException, SystemExit 1 if its daemon said why not."""
+    _clear(mountpoint)
+    _serve_in_background(_options(backing, mountpoint, instance, state, words))
+
+
+def _options(
+    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
+) -> "MountOptions":
+    from csfs.mount.options import MountOptions
+
+    return MountOptions(
         backing=backing,
         mountpoint=mountpoint,
         instance=instance,
         state=(state or default_state()).absolute(),
-        fuse=frozenset(word for words in fuse for word in words.split(",") if word),
+        fuse=words,
     )
-    if foreground:
-        _log_to_stderr("%(levelname)s %(name)s: %(message)s")
-        _serve(options, lambda: None)
-    else:
-        _serve_in_background(options)
 
 
 def _clear(mountpoint: str) -> None:

@@ -53,6 +53,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     instance: str | None = None
     pid: int | None = None
     state: str = "ready"
+    version: str | None = None
     sessions: list[Other] = []
     """The other instances on the same storage."""
     heartbeat: Heartbeat = Heartbeat()
@@ -64,18 +65,18 @@ class Mounted(msgspec.Struct, kw_only=True):
 
 def all_mounts() -> list[Mounted]:
     """Every csfs mount of this node, the later of two on one mount point last."""
-    return [_described(*place) for place in _places()]
+    return [_described(*place) for place in places()]
 
 
 def mount_at(mountpoint: str) -> Mounted | None:
     """The csfs mount at this absolute path. No other mount is asked anything: one may hang."""
-    found = [place for place in _places() if place[0] == mountpoint]
+    found = [place for place in places() if place[0] == mountpoint]
     return _described(*found[-1]) if found else None
 
 
 def mount_of(path: str) -> Mounted:
     """The csfs mount that an absolute path lies in. Raises ClickException if there is none."""
-    inside = [place for place in _places() if is_below(path, place[0])]
+    inside = [place for place in places() if is_below(path, place[0])]
     if not inside:
         raise click.ClickException(f"{path} does not lie in a csfs mount; `csfs status` lists them")
     return _described(*max(inside, key=lambda place: len(place[0])))
@@ -118,7 +119,7 @@ def control_file(mount: Mounted, name: str) -> bytes:
     return content
 
 
-def _places() -> list[tuple[str, str]]:
+def places() -> list[tuple[str, str]]:
     """Mount point and backing directory of every csfs mount, without touching one."""
     found = []
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():

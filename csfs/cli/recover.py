@@ -50,6 +50,9 @@ def command(
     Examples:
       csfs recover /data/projects --instance lab1 --dry-run
       csfs recover /data/projects --instance lab1 --from /safe/lab1.mdb
+
+    \b
+    Exit status: 0 rebuilt (or --dry-run), 1 it could not be.
     """
     from csfs.lifecycle.recover import Wanted
 

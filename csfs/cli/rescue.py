@@ -7,13 +7,14 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from csfs.cli.asking import ask
+from csfs.cli.facts import PREFIX, attribute
 from csfs.cli.mounts import absolute, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
 from csfs.domain.document import Invalid, Kind, parse
 from csfs.domain.state import State
 
-_PREFIX = "user.csfs."
 _SHOWN = 10
 _COMPLETED = "completed"
 
@@ -60,22 +61,20 @@ def command(directory: str, lock_id: str | None, attach: bool, dry_run: bool, as
         _show(path, holder)
     if dry_run:
         return
-    try:
-        os.setxattr(path, _PREFIX + "rescue", (lock_id or "").encode())
+    named = (lock_id or "").encode()
+    ask(str(path), lambda: os.setxattr(path, PREFIX + "rescue", named))
+    if not as_json:
+        click.echo(f"{path} is rescued: nobody holds it now")
+    if attach:
+        ask(str(path), (path / names.LOCK).touch)
         if not as_json:
-            click.echo(f"{path} is rescued: nobody holds it now")
-        if attach:
-            (path / names.LOCK).touch()
-            if not as_json:
-                click.echo(f"{path} is attached as {_attribute(path, 'uid')}")
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}; see: csfs why {path}") from error
+            click.echo(f"{path} is attached as {attribute(str(path), 'uid')}")
     if not attach and not as_json:
         click.echo(f"attach it: touch {path / names.LOCK}")
 
 
 def _holder(path: Path) -> _Holder:
-    state = _attribute(path, "state") or State.PLAIN.value
+    state = attribute(str(path), "state") or State.PLAIN.value
     if state != State.FOREIGN:
         if state == State.PLAIN:
             raise click.ClickException(f"{path} is no project directory; name one that is")
@@ -86,9 +85,9 @@ def _holder(path: Path) -> _Holder:
         raise click.ClickException(f"{path} is {state}, there is nothing to rescue; {advice}")
     return _Holder(
         state=state,
-        owner=_attribute(path, "owner"),
-        lock_id=_attribute(path, "lock_id"),
-        heartbeat=_attribute(path, "heartbeat") or "it has no heartbeat: csfs did not write this lock",
+        owner=attribute(str(path), "owner"),
+        lock_id=attribute(str(path), "lock_id"),
+        heartbeat=attribute(str(path), "heartbeat") or "it has no heartbeat: csfs did not write this lock",
         in_flight=_in_flight(path),
     )
 
@@ -130,10 +129,3 @@ def _status(path: Path) -> str:
         return "never exported"
     except Invalid:
         return "its document is not valid"
-
-
-def _attribute(path: Path, name: str) -> str:
-    try:
-        return os.getxattr(path, _PREFIX + name).decode(errors="replace")
-    except OSError:
-        return ""

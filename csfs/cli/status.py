@@ -5,7 +5,6 @@ import msgspec
 
 from csfs.cli.mounts import all_mounts
 from csfs.cli.say import say
-from csfs.domain.printable import printable
 
 
 @click.command("status")
@@ -17,6 +16,9 @@ def command(as_json: bool) -> None:
     Examples:
       csfs status
       csfs status --json
+
+    \b
+    Exit status: 0, whatever state the mounts are in.
     """
     found = all_mounts()
     if as_json:
@@ -25,26 +27,22 @@ def command(as_json: bool) -> None:
     if not found:
         click.echo("nothing is mounted")
         return
-    from rich.console import Console
-    from rich.table import Table
+    from csfs.cli.tables import print_table
 
-    table = Table(
-        "mountpoint", "backing", "instance", "pid", "last backup", "state", box=None, pad_edge=False
+    print_table(
+        ["mountpoint", "backing", "instance", "pid", "last backup", "state"],
+        [
+            [
+                mount.mountpoint,
+                mount.backing,
+                mount.instance or "?",
+                str(mount.pid or "?"),
+                "?" if mount.backup is None else mount.backup.last or "none",
+                mount.state,
+            ]
+            for mount in found
+        ],
     )
-    for mount in found:
-        table.add_row(
-            printable(mount.mountpoint),
-            printable(mount.backing),
-            mount.instance or "?",
-            str(mount.pid or "?"),
-            "?" if mount.backup is None else mount.backup.last or "none",
-            mount.state,
-        )
-    console = Console()
-    if not console.is_terminal:
-        unbounded = console.options.update(width=1 << 16)
-        console.width = max(console.width, console.measure(table, options=unbounded).maximum)
-    console.print(table)
     for mount in found:
         if mount.heartbeat.problem:
             say(f"{mount.mountpoint}: {mount.heartbeat.problem}")

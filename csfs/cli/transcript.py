@@ -125,7 +125,7 @@ STORY = (
                 "... create .../lab2/CS-t20s/note by touch (...), uid ...: EROFS\n"
                 "  because the project is attached to another instance (owner: lab1 (P3) on ...)\n"
                 "  next: detach it there first (rm cs.lock on its mount);"
-                " if that instance is gone: csfs rescue DIRECTORY\n"
+                " if that instance is gone: csfs rescue .../lab2/CS-t20s\n"
                 "...",
             ),
         ),

@@ -21,6 +21,9 @@ def command(mountpoint: str, wait: float) -> None:
     \b
     Examples:
       csfs umount /mnt/cs
+
+    \b
+    Exit status: 0 the daemon has ended, 1 it has not.
     """
     path = absolute(mountpoint)
     mount = mount_at(path)

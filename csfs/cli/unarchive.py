@@ -5,6 +5,8 @@ import stat
 
 import click
 
+from csfs.cli.asking import ask
+from csfs.cli.facts import PREFIX
 from csfs.cli.mounts import absolute, mount_of
 
 
@@ -20,12 +22,18 @@ def command(directory: str, accept_changes: bool) -> None:
     Examples:
       csfs unarchive /mnt/cs/restored/CS-a
       csfs unarchive --accept-changes /mnt/cs/CS-a
+
+    \b
+    Exit status: 0 done, 1 refused.
     """
-    mount_of(absolute(directory))
-    try:
-        if accept_changes:
-            os.setxattr(directory, "user.csfs.unarchive", b"accept-changes")
-        else:
-            os.chmod(directory, stat.S_IMODE(os.stat(directory).st_mode) | stat.S_IWUSR)
-    except OSError as error:
-        raise click.ClickException(f"{directory}: {error.strerror}; see: csfs why {directory}") from error
+    path = absolute(directory)
+    mount_of(path)
+    if accept_changes:
+        ask(path, lambda: os.setxattr(path, PREFIX + "unarchive", b"accept-changes"))
+    else:
+        unarchive(path)
+
+
+def unarchive(path: str) -> None:
+    """`chmod u+w` of an absolute path. Raises Refused."""
+    ask(path, lambda: os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IWUSR))

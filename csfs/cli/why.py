@@ -5,14 +5,15 @@ import os
 import click
 import msgspec
 
-from csfs.cli.mounts import absolute, control_file, is_below, mount_of
+from csfs.cli.asking import explained, refusals_of
+from csfs.cli.facts import project_of
+from csfs.cli.mounts import absolute, is_below, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
 from csfs.domain.printable import printable
 from csfs.domain.state import State
 
 _SHOWN = 5
-_PREFIX = "user.csfs."
 
 
 @click.command("why")
@@ -28,22 +29,24 @@ def command(path: str, as_json: bool) -> None:
     Examples:
       csfs why CS-my-protein
       csfs why CS-my-protein/J3/particles.cs
+
+    \b
+    Exit status: 0 said, 1 if PATH lies in no mount.
     """
     target = absolute(path)
     mount = mount_of(target)
-    project, facts = _project(target, mount.mountpoint)
-    lines = control_file(mount, "refusals").splitlines()
+    project, facts = project_of(target, mount.mountpoint)
     around, top = printable(project or target), printable(mount.mountpoint)
     refused = []
-    for line in lines:
-        entry = msgspec.json.decode(line)
-        where = os.path.join(top, entry["path"])
+    for entry in refusals_of(mount):
+        where = os.path.join(top, entry.path)
         if is_below(where, around) or is_below(around, where):
-            refused.append({**entry, "path": where})
+            refused.append(msgspec.structs.replace(entry, path=where))
     if as_json:
         report = {
             "path": printable(target),
             "project": None if project is None else printable(project),
+            "state": State.PLAIN,
             **facts,
             "refusals": refused,
         }
@@ -53,30 +56,13 @@ def command(path: str, as_json: bool) -> None:
     if not refused:
         say("nothing was refused here since the mount")
     for entry in refused[-_SHOWN:]:
-        times = f", {entry['count']} times" if entry["count"] > 1 else ""
+        times = f", {entry.count} times" if entry.count > 1 else ""
         say(
-            f"{entry['at']} {entry['operation']} {entry['path']} by {entry['command']} ({entry['pid']}),"
-            f" uid {entry['uid']}: {entry['errno']}{times}"
+            f"{entry.at} {entry.operation} {entry.path} by {entry.command} ({entry.pid}),"
+            f" uid {entry.uid}: {entry.errno}{times}"
         )
-        say(f"  because {entry['reason']}")
-        say(f"  next: {entry['advice']}")
-
-
-def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
-    """The project directory that a path is or lies in, and its user.csfs attributes."""
-    at = path
-    while is_below(at, mountpoint):
-        try:
-            found = [name for name in os.listxattr(at) if name.startswith(_PREFIX)]
-            facts = {name[len(_PREFIX) :]: os.getxattr(at, name).decode() for name in found}
-        except OSError:
-            facts = {}
-        if "state" in facts:
-            return at, facts
-        at = os.path.dirname(at)
-        if at == "/":
-            break
-    return None, {"state": State.PLAIN.value}
+        for line in explained(entry, project or target):
+            say(line)
 
 
 def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:

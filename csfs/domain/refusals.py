@@ -267,7 +267,7 @@ def bad_transition(uid: str, before: str, after: str, following: Sequence[str]) 
     return Refusal(
         errno.EINVAL,
         Rule.BAD_TRANSITION,
-        f"from {before} it goes to: {', '.join(following)}",
+        f"take it to one of these instead: {', '.join(following)}",
         f"{uid}: {before} to {after}",
     )
 

@@ -3,7 +3,7 @@
 from csfs.backing import manifest
 from csfs.backing.io import in_thread
 from csfs.domain.manifest import Page
-from csfs.lifecycle import documents, intents
+from csfs.lifecycle import documents, history, intents
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
@@ -27,7 +27,8 @@ async def archive(instance: Instance, project: Project) -> None:
             pages = await in_thread(lambda: list(manifest.walk(project.directory)))
             await instance.store.write(lambda change: _keep_manifest(change, after.number, pages))
             await relock(instance, project, before, after)
-            await instance.store.write(lambda change: intents.commit(instance, change, after))
+            deed = history.deed("archive", after)
+            await instance.store.write(lambda change: intents.commit(instance, change, after, deed))
         await instance.arrive(project, after)
 
 

@@ -11,7 +11,7 @@ from csfs.backing.io import in_thread
 from csfs.domain import lock, names, refusals
 from csfs.domain.lock import Lock
 from csfs.domain.refusals import Refusal
-from csfs.lifecycle import intents
+from csfs.lifecycle import history, intents
 from csfs.lifecycle.instance import Instance, owner_of, timestamp
 from csfs.lifecycle.project import Project
 from csfs.store import records
@@ -73,6 +73,7 @@ async def claim(
         if former is not None:
             intents.commit(instance, change, former)
         change.put_project(record)
+        change.put_deed(deed)
         change.drop_intent(record.number)
 
     refused: Refusal | None = None
@@ -84,6 +85,7 @@ async def claim(
             refused = error
         else:
             record = await fill(record)
+            deed = history.deed(action, record)
             await instance.store.write(commit)
     if refused is not None:
         await intents.withdraw(instance, record.number)

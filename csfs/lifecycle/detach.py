@@ -1,6 +1,6 @@
 """Detach: everything is exported, the lock is released, the store keeps a record (`rm cs.lock`)."""
 
-from csfs.lifecycle import documents, intents
+from csfs.lifecycle import documents, history, intents
 from csfs.lifecycle.held_lock import unlock
 from csfs.lifecycle.instance import Instance, timestamp
 from csfs.lifecycle.project import Project
@@ -21,7 +21,8 @@ async def detach(instance: Instance, project: Project) -> None:
             await instance.store.write(lambda change: documents.identify(instance, change, after))
             await documents.export_all(instance, project, held_back=True)
             await unlock(instance, project, record)
-            await instance.store.write(lambda change: intents.commit(instance, change, after))
+            deed = history.deed("detach", after)
+            await instance.store.write(lambda change: intents.commit(instance, change, after, deed))
         await instance.arrive(project, after)
 
 
@@ -29,5 +30,6 @@ async def let_go(instance: Instance, project: Project) -> None:
     """Gives up a project whose lock on the backing directory is not ours any more."""
     with transition(instance, project, "detach"):
         after = intents.as_detached(project.held, timestamp())
-        await instance.store.write(lambda change: intents.commit(instance, change, after))
+        deed = history.deed("let go", after)
+        await instance.store.write(lambda change: intents.commit(instance, change, after, deed))
         await instance.arrive(project, after)

@@ -21,7 +21,7 @@ from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
 from csfs.domain.refusals import Refusal
-from csfs.lifecycle import documents, leftovers
+from csfs.lifecycle import documents, history, leftovers
 from csfs.lifecycle.instance import Instance, is_directory_of, owner_of
 from csfs.lifecycle.project import Project
 from csfs.store import records
@@ -135,14 +135,24 @@ async def settle_failed(instance: Instance) -> None:
                     project.transition = ""
 
 
-async def withdraw(instance: Instance, number: int) -> None:
-    """Drops the intent of an action that was taken back."""
-    await instance.store.write(lambda change: change.drop_intent(number))
+async def withdraw(instance: Instance, number: int, deed: records.Deed | None = None) -> None:
+    """Drops the intent of an action that was taken back, or of one that leaves no record but a deed."""
+
+    def work(change: Change) -> None:
+        change.drop_intent(number)
+        if deed is not None:
+            change.put_deed(deed)
+
+    await instance.store.write(work)
 
 
-def commit(instance: Instance, change: Change, after: records.Project) -> None:
-    """Makes the outcome of an action the truth, and drops its intent, in one transaction."""
+def commit(
+    instance: Instance, change: Change, after: records.Project, deed: records.Deed | None = None
+) -> None:
+    """Makes the outcome of an action the truth, notes the deed, drops the intent: in one transaction."""
     change.put_project(after)
+    if deed is not None:
+        change.put_deed(deed)
     documents.identify(instance, change, after)
     if after.state != "archived":
         change.drop_manifest(after.number)
@@ -192,7 +202,7 @@ async def _settle_rescue(instance: Instance, intent: Intent, level: int) -> bool
         return done
 
     done = await in_thread(look)
-    await withdraw(instance, broken.number)
+    await withdraw(instance, broken.number, _finished("rescue", broken) if done else None)
     path = os.fsdecode(broken.path)
     log.log(level, "rescue of %s was cut short and is now %s", path, "finished" if done else "taken back")
     return done
@@ -200,12 +210,13 @@ async def _settle_rescue(instance: Instance, intent: Intent, level: int) -> bool
 
 async def _conclude(instance: Instance, intent: Intent, outcome: records.Project | None) -> None:
     """Makes an outcome the truth in the store. Raises OSError."""
+    deed = _finished(intent.action, intent.after) if outcome == intent.after else None
 
     def work(change: Change) -> None:
         if outcome is None:
             change.forget_project(intent.after.number)
             return
-        commit(instance, change, outcome)
+        commit(instance, change, outcome, deed)
         if outcome.state != "detached":
             for name in names.PROJECT_DOCUMENTS:
                 change.mark_unexported(outcome.number, name)
@@ -213,6 +224,12 @@ async def _conclude(instance: Instance, intent: Intent, outcome: records.Project
     await instance.store.write(work)
     if outcome is not None:
         instance.claims.put(outcome)
+
+
+def _finished(action: str, after: records.Project) -> records.Deed:
+    number = 0 if action == "rescue" else after.number
+    deed = history.deed(action, after, number=number)
+    return msgspec.structs.replace(deed, outcome="finished after it was cut short")
 
 
 def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:

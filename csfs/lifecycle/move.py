@@ -9,7 +9,7 @@ from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import names
 from csfs.domain.state import State
-from csfs.lifecycle import documents, intents
+from csfs.lifecycle import documents, history, intents
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project, Sight
@@ -84,7 +84,8 @@ async def move(
 async def _follow(instance: Instance, project: Project, was: records.Project, will: records.Project) -> None:
     if will.lock_content != was.lock_content:
         await relock(instance, project, was, will)
-    await instance.store.write(lambda change: intents.commit(instance, change, will))
+    deed = history.deed("move", will, came_from=was.path)
+    await instance.store.write(lambda change: intents.commit(instance, change, will, deed))
     instance.claims.put(will)
 
 

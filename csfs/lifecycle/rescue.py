@@ -14,7 +14,7 @@ from csfs.domain import lock, names, refusals
 from csfs.domain.lock import Lock, Opaque
 from csfs.domain.session import Life
 from csfs.domain.state import State
-from csfs.lifecycle import intents, leftovers
+from csfs.lifecycle import history, intents, leftovers
 from csfs.lifecycle.instance import Instance, owner_of, timestamp
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
@@ -91,7 +91,7 @@ async def _break(instance: Instance, project: Project, lock_id: str, content: by
             raise refusals.nothing_to_rescue("its lock was changed at this moment") from error
         finally:
             await in_thread(broken_lock.release, directory, lock_id, own)
-        await intents.withdraw(instance, number)
+        await intents.withdraw(instance, number, history.deed("rescue", broken))
 
 
 async def _reserve(instance: Instance, directory: Descriptor, lock_id: str, own: Reservation) -> None:

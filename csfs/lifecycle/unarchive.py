@@ -5,7 +5,7 @@ from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
 from csfs.domain import lock, names, refusals
 from csfs.domain.manifest import Page
-from csfs.lifecycle import documents, intents
+from csfs.lifecycle import documents, history, intents
 from csfs.lifecycle.held_lock import relock
 from csfs.lifecycle.instance import Instance, is_directory_of
 from csfs.lifecycle.project import Project
@@ -59,16 +59,19 @@ async def unarchive(
         after = instance.relocked(record, project.directory, project.path, archived=False)
         async with intents.whole(instance, records.Intent(action="unarchive", before=record, after=after)):
             await relock(instance, project, record, after)
-            await instance.store.write(lambda change: _commit(instance, change, after, accept_changes))
+            deed = history.deed("unarchive", after)
+            await instance.store.write(lambda change: _commit(instance, change, after, deed, accept_changes))
         await instance.arrive(project, after)
     for name in names.PROJECT_DOCUMENTS:
         await documents.export_one(instance, project, after.number, name)
     instance.exports_due.set()
 
 
-def _commit(instance: Instance, change: Change, after: records.Project, accept_changes: bool) -> None:
+def _commit(
+    instance: Instance, change: Change, after: records.Project, deed: records.Deed, accept_changes: bool
+) -> None:
     """Also has the documents written anew that came back otherwise, or of which no manifest tells."""
-    intents.commit(instance, change, after)
+    intents.commit(instance, change, after, deed)
     for path in list(change.paths(after.number)) if accept_changes else names.PROJECT_DOCUMENTS:
         change.mark_unexported(after.number, path)
 

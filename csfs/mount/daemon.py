@@ -20,7 +20,7 @@ from csfs.lifecycle import documents, intents, leftovers, storage
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.recover import RECOVERING, STORE
-from csfs.mount import event_loop, garbage
+from csfs.mount import event_loop, garbage, service
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
 from csfs.mount.options import BadOption, MountOptions, Own
@@ -225,12 +225,14 @@ async def _run(
             nursery.start_soon(intents.settle_failed, instance)
             nursery.start_soon(garbage.collect)
             nursery.start_soon(_obey_signals, reopen_log)
+            nursery.start_soon(service.keep_alive)
             try:
                 await pyfuse3.main(min_tasks=_TASKS, max_tasks=_TASKS)
             except* ConnectionAbortedError:
                 # A read that is under way when the mount ends may give this instead of ENODEV.
                 log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
+        service.tell("STOPPING=1")
         with trio.move_on_after(_END_SECONDS):
             await instance.liveness.end()
     finally:

@@ -22,6 +22,7 @@ from pyfuse3 import (
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
 from csfs.domain.refusals import Refusal, Rule
+from csfs.lifecycle import history
 from csfs.mount import failures, privileges
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_ACTIONS = frozenset({"create", "mknod", "unlink", "rmdir", "rename", "link", "setattr", "setxattr", "flush"})
+"""Requests that may be lifecycle actions."""
 _THREADED_BYTES = 256 * 1024
 """Reads and writes of at least this much leave the event loop; below, a thread costs more than it saves."""
 
@@ -67,9 +70,12 @@ def answering(
     what was released a moment ago can be had at once, and what was taken a moment ago is named as such.
     """
     name = handler.__name__
+    acts = name in _ACTIONS
 
     @functools.wraps(handler)
     async def answer(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if acts:
+            self.remember(args)
         try:
             try:
                 return await handler(self, *args, **kwargs)
@@ -123,6 +129,12 @@ class Operations(pyfuse3.Operations):
         project = inode.node.project if inode.node is not None else None
         of = None if project is None else project.inode
         self._mount.refusals.record(refusal, operation, path, of, context)
+
+    def remember(self, args: Sequence[Any]) -> None:
+        """Has the history name the caller, should the request be a lifecycle action."""
+        subject = self._subject(args)
+        if subject is not None:
+            history.actor.set(history.Actor(subject[1].uid, subject[1].pid))
 
     async def look_again(self, args: Sequence[Any]) -> bool:
         """Looks anew at the project that a request is about; whether its state is another one now."""

@@ -5,6 +5,7 @@ Databases of the environment (each record msgpack unless said otherwise; numbers
 | database    | key                     | value |
 |-------------|-------------------------|-------|
 | `instance`  | `instance`              | Instance |
+| `instance`  | `deed`, u64             | Deed, in the order in which they were done |
 | `projects`  | project number, u32     | Project |
 | `documents` | project number, path    | the document's bytes as they are served |
 | `heads`     | project number, path    | DocumentHead |
@@ -60,6 +61,32 @@ class Project(msgspec.Struct, kw_only=True, frozen=True):
     def uid(self) -> str:
         return f"P{self.number}"
 
+
+class Deed(msgspec.Struct, kw_only=True, frozen=True):
+    """A lifecycle action that was done: who did it, when, by what, and what came of it."""
+
+    at: str
+    """ISO 8601, UTC."""
+    action: str
+    """`create`, `attach`, `detach`, `archive`, `unarchive`, `move`, `rescue`, `let go` or `forget`."""
+    number: int
+    """Of the project; 0 where this instance has given it none."""
+    title: str
+    path: str
+    """Of its directory afterwards, relative to the backing directory."""
+    came_from: str = ""
+    """Where a move took it from."""
+    host: str
+    uid: int | None = None
+    """Of the user; None if csfs itself did it."""
+    pid: int = 0
+    program: str = ""
+    outcome: str = "done"
+    """`done`, or what happened besides."""
+
+
+DEEDS_KEPT = 10_000
+"""Of the actions that were done, the last so many."""
 
 FIRST_RESCUE = 1 << 31
 """Intents of rescues are numbered from here on: no project has such a number."""

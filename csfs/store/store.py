@@ -40,6 +40,8 @@ _head = msgspec.msgpack.Decoder(records.DocumentHead)
 _job = msgspec.msgpack.Decoder(records.Job)
 _page = msgspec.msgpack.Decoder(Page)
 _intent = msgspec.msgpack.Decoder(records.Intent)
+_deed = msgspec.msgpack.Decoder(records.Deed)
+_DEED = b"deed"
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -136,6 +138,17 @@ class View:
         with self._txn.cursor(db=self._db["intents"]) as cursor:
             return [_intent.decode(content) for _, content in cursor]
 
+    def deeds(self) -> list[records.Deed]:
+        """The actions that were done, oldest first."""
+        return [_deed.decode(content) for _, content in self._deeds()]
+
+    def _deeds(self) -> Iterator[tuple[bytes, bytes]]:
+        with self._txn.cursor(db=self._db["instance"]) as cursor:
+            found = cursor.set_range(_DEED)
+            while found and (key := bytes(cursor.key())).startswith(_DEED) and len(key) == len(_DEED) + 8:
+                yield key, bytes(cursor.value())
+                found = cursor.next()
+
     def temporaries(self) -> dict[str, bytes]:
         """The directories in which a temporary file may lie, relative to the backing directory."""
         with self._txn.cursor(db=self._db["temporary"]) as cursor:
@@ -215,6 +228,18 @@ class Change(View):
 
     def drop_intent(self, number: int) -> None:
         self._txn.delete(_number_key(number), db=self._db["intents"])
+
+    def put_deed(self, deed: records.Deed) -> None:
+        """Notes an action that is done with this transaction. Only the last DEEDS_KEPT are kept."""
+        with self._txn.cursor(db=self._db["instance"]) as cursor:
+            # The key after the last possible one, then one back: the newest.
+            last = cursor.prev() if cursor.set_range(b"dee" + b"e") else cursor.last()
+            newest = bytes(cursor.key()) if last else b""
+        number = int.from_bytes(newest[len(_DEED) :]) + 1 if newest.startswith(_DEED) else 1
+        self._txn.put(_DEED + number.to_bytes(8, "big"), _encode(deed), db=self._db["instance"])
+        if number > records.DEEDS_KEPT:
+            old = _DEED + (number - records.DEEDS_KEPT).to_bytes(8, "big")
+            self._txn.delete(old, db=self._db["instance"])
 
     def put_temporary(self, note: str, directory: bytes) -> None:
         self._txn.put(note.encode(), directory, db=self._db["temporary"])

@@ -14,7 +14,7 @@ MARKS = re.compile(r"<!-- What follows is printed .*? -->\n\n(.*?)\n\n<!-- End o
 
 def commands() -> set[str]:
     """Of csfs, as the command line lists them."""
-    return set(importlib.import_module("csfs.cli.main")._COMMANDS)
+    return set(importlib.import_module("csfs.cli.main").COMMANDS)
 
 
 def test_transcript_is_that_of_the_demo() -> None:
@@ -23,15 +23,9 @@ def test_transcript_is_that_of_the_demo() -> None:
 
 
 def test_commands_exist() -> None:
-    limits = README[README.index("## Limits") : README.index("## The code")]
-    named = set(re.findall(r"(?<![./\w])(?:scripts/)?csfs ([a-z]+)", README.replace(limits, "")))
+    named = set(re.findall(r"(?<![./\w])(?:scripts/)?csfs ([a-z]+)", README))
     assert named - commands() <= {"is", "knows"}, "prose aside, these are commands"
     assert {"demo", "mount", "umount", "status", "why"} <= named
-
-
-def test_commands_that_are_not_there_yet_are_not_there_yet() -> None:
-    (listed,) = re.findall(r"Not there yet: `csfs (.+?)\.", README)
-    assert not commands() & set(re.findall(r"[a-z]+", listed))
 
 
 def test_every_state_has_a_row() -> None:
@@ -46,6 +40,6 @@ def test_every_errno_is_explained() -> None:
 
 
 def test_files_exist() -> None:
-    named = set(re.findall(r"(?<![./\w])(?:csfs|scripts|tests)/[\w./]*", README))
+    named = set(re.findall(r"(?<![./\w])(?:csfs|scripts|tests)/[\w./-]*", README))
     assert len(named) > 10
     assert [path for path in named if not (ROOT / path).exists()] == []

@@ -2,26 +2,12 @@
 
 import errno
 import inspect
-from collections.abc import Callable
 
 import pytest
 
 from csfs.domain import refusals
-from csfs.domain.refusals import Refusal, Rule
-
-
-def makers() -> dict[str, Callable[..., Refusal]]:
-    return {
-        name: function
-        for name, function in inspect.getmembers(refusals, inspect.isfunction)
-        if function.__annotations__.get("return") is Refusal
-    }
-
-
-def made(function: Callable[..., Refusal]) -> Refusal:
-    kinds = inspect.signature(function).parameters.values()
-    values = {str: "something", int: errno.EIO}
-    return function(*(values.get(kind.annotation, ["one", "two"]) for kind in kinds))
+from csfs.domain.refusals import Rule
+from tests.domain.refusals_made import made, makers
 
 
 @pytest.mark.parametrize("name", makers())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import csfs
 from tests.mount.conftest import LabMaker
 from tests.mount.lab import Lab, alive, wait_for
 
@@ -114,6 +115,7 @@ def test_status_lists_the_mounts(labs: tuple[Lab, Lab]) -> None:
             "instance": lab.name,
             "pid": lab.pid,
             "state": "ready",
+            "version": csfs.__version__,
             "heartbeat": {"takeover_seconds": 300.0, "late": False, "problem": ""},
             "store_problem": "",
             "exports_failing": {},

@@ -1,7 +1,8 @@
 """.csfs at the root of the mount: what the instance knows, as files. Not listed, but always there.
 
 .csfs/status.json             this mount
-.csfs/refusals                the requests that were refused, one JSON object a line
+.csfs/history                 the lifecycle actions that were done, one JSON object a line
+.csfs/refusals                the requests that were refused, likewise
 .csfs/projects/P7/            a project of the instance, wherever its directory is
     record.json, directory    its record; a symlink to its directory
     project.json, J1/job.json its documents
@@ -30,6 +31,7 @@ from csfs.mount.refusal_log import Refused
 from csfs.mount.tree import Inode
 from csfs.mount.visibility import Caller, may_look
 from csfs.store import records
+from csfs.store.store import View
 
 if TYPE_CHECKING:
     from csfs.mount.mount import Mount
@@ -154,9 +156,11 @@ class ControlDirectory(VirtualDirectory):
         super().__init__(mount, inode, Always(), None)
 
     def names_here(self) -> list[str]:
-        return ["projects", "refusals", "status.json"]
+        return ["history", "projects", "refusals", "status.json"]
 
     def node_here(self, name: str) -> Node | None:
+        if name == "history":
+            return Report(self, name, self._history)
         if name == "projects":
             return ProjectRecords(self.mount, self.inode_here(name, is_directory=True), Always(), None)
         if name == "refusals":
@@ -164,6 +168,10 @@ class ControlDirectory(VirtualDirectory):
         if name == "status.json":
             return Report(self, name, self.mount.status)
         return None
+
+    def _history(self) -> bytes:
+        deeds = self.mount.instance.store.read(View.deeds)
+        return b"".join(msgspec.json.encode(deed) + b"\n" for deed in deeds)
 
 
 class ProjectRecords(VirtualDirectory):

@@ -1,0 +1,106 @@
+"""A file operation on a mount, and why the mount refused it: what errno cannot say."""
+
+import os
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from csfs.cli.mounts import Mounted, control_file, mount_of
+
+REFUSED = 1
+"""Exit status of a command that was refused, or failed."""
+INTERRUPTED = 130
+"""Exit status of a command that was interrupted."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of `.csfs/refusals`."""
+
+    at: str
+    errno: str
+    path: str
+    """Relative to the mount point."""
+    operation: str
+    pid: int
+    command: str
+    uid: int
+    rule: str
+    reason: str
+    advice: str
+    count: int = 1
+
+
+class Refused(click.ClickException):
+    """The mount has refused an operation; the message gives the reason and the next step.
+
+    `error` is the errno, 0 if a program of its own was refused.
+    """
+
+    exit_code = REFUSED
+
+    def __init__(self, message: str, error: int = 0) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+def refusals_of(mount: Mounted) -> list[Entry]:
+    """What was refused on a mount, newest last. Raises ClickException if it does not answer."""
+    return [msgspec.json.decode(line, type=Entry) for line in control_file(mount, "refusals").splitlines()]
+
+
+def ask(path: str, operation: Callable[[], None]) -> None:
+    """Does something with a path on a mount. Raises Refused with the reason that the mount gives."""
+    since = _now()
+    try:
+        operation()
+    except OSError as error:
+        said = _said(path, {threading.get_native_id(), os.getpid()}, since)
+        raise Refused(f"{path}: {error.strerror}{said}", error.errno or 0) from error
+
+
+def ask_with(path: str, words: Sequence[str]) -> None:
+    """The same by a program: one that is told nothing but what it is to do. Raises Refused."""
+    since = _now()
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    _, told = process.communicate()
+    if process.returncode != 0:
+        reason = told.strip().rpartition(": ")[2]
+        raise Refused(f"{path}: {reason}{_said(path, {process.pid}, since)}")
+
+
+def explained(entry: Entry, path: str) -> list[str]:
+    """The reason for a refusal, and the next step with the path put in."""
+    return [f"  because {entry.reason}", f"  next: {entry.advice.replace('DIRECTORY', shlex.quote(path))}"]
+
+
+def _said(path: str, threads: set[int], since: str) -> str:
+    """The reason of the last refusal that these threads met; where to look if there is none.
+
+    A daemon in another pid namespace does not know their numbers: then the time has to do.
+    """
+    hint = f"\n  see also: csfs why {shlex.quote(path)}"
+    try:
+        found = refusals_of(mount_of(path))
+    except click.ClickException:
+        return hint
+    for entry in reversed(found):
+        if entry.at >= since and (entry.pid in threads or entry.pid == 0):
+            return "\n" + "\n".join(explained(entry, path)) + hint
+    return hint
+
+
+def _now() -> str:
+    """In the form and to the precision of the mount's own times."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

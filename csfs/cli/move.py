@@ -1,0 +1,189 @@
+"""`csfs move`: one rename where that reaches; otherwise copied, read back, and removed at the old place."""
+
+import errno
+import os
+import sys
+
+import click
+
+from csfs.cli.asking import INTERRUPTED, Refused, ask
+from csfs.cli.attach import attach
+from csfs.cli.deeds import deeds_of
+from csfs.cli.detach import detach
+from csfs.cli.facts import attribute, attributes_of, project_of
+from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, places
+from csfs.cli.relocation import Relocation
+from csfs.cli.staging import Note, Staging, is_directory
+from csfs.domain.state import State
+
+_MOVABLE = (State.ATTACHED, State.ARCHIVED, State.DETACHED)
+
+
+@click.command("move")
+@click.argument("project", type=click.Path())
+@click.argument("destination", type=click.Path())
+def command(project: str, destination: str) -> None:
+    """Move the directory of PROJECT to DESTINATION, or into it if that is a directory without a project.
+
+    Within one filesystem of one mount this is one rename, as with `mv`. To another filesystem of the same
+    mount the project is archived, copied, read back, and unarchived at the new place, under its number. To
+    the mount of another instance it is handed over: detached here, attached there, under a new number.
+    DESTINATION may also be named by its path in the backing directory of a mount.
+
+    A move that was interrupted goes on when the same command is repeated. At each moment one whole copy is
+    the project, and its source is removed only when the copy was read back and found to be the same.
+
+    \b
+    Examples:
+      csfs move /mnt/cs/CS-a /mnt/cs/done
+      csfs move /mnt/cs/CS-a /mnt/cs/slow/CS-a
+      csfs move /mnt/lab1/CS-a /mnt/lab2/
+
+    \b
+    Exit status: 0 moved, 1 refused or failed, 130 interrupted.
+    """
+    source = through_mount(absolute(project))
+    target = place_for(source, through_mount(absolute(destination)))
+    mount, other = mount_of(source), _mount_of_target(source, target)
+    refuse_within_project(target, other)
+    staging = Staging(target, "moving")
+    repeat = f"csfs move {project} {destination}"
+    try:
+        note = staging.note()
+        if note is not None and note.source != source:
+            raise click.ClickException(
+                f"another move to {target} has begun: csfs move {note.source} {target}"
+            )
+        if note is None:
+            staging.sweep()
+            if not os.path.lexists(source) and _has_moved(source, target, mount):
+                click.echo(
+                    f"{source} has been moved already: {target} is {attribute(target, 'state')}", err=True
+                )
+                return
+            if _moved_in_one_step(source, target, mount, other):
+                return
+            note = _begin(source, target, staging)
+        relocation = Relocation(note, staging, mount, other)
+        _run(relocation, repeat)
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or target}: {error.strerror}; the source is as it was or the copy is whole."
+            f" To go on: {repeat}"
+        ) from error
+
+
+def _run(relocation: Relocation, repeat: str) -> None:
+    try:
+        relocation.run()
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted\n{relocation.situation()}\nto go on: {repeat}", err=True)
+        if os.path.lexists(relocation.note.source) and not os.path.lexists(relocation.note.target):
+            click.echo(
+                f"to give it up: rm -r {relocation.staging.directory} (an archived project comes back with"
+                f" csfs unarchive {relocation.note.source})",
+                err=True,
+            )
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        raise click.ClickException(f"{error.message}\n  to go on afterwards: {repeat}") from error
+
+
+def through_mount(path: str) -> str:
+    """The path on a mount of what lies on its backing directory; any other path as it is."""
+    found = places()
+    if any(is_below(path, mountpoint) for mountpoint, _ in found):
+        return path
+    covering = [place for place in found if is_below(path, place[1])]
+    if not covering:
+        return path
+    mountpoint, backing = max(covering, key=lambda place: len(place[1]))
+    return os.path.normpath(os.path.join(mountpoint, os.path.relpath(path, backing)))
+
+
+def place_for(source: str, destination: str) -> str:
+    """Where the source is to lie: the destination, or in it if it is a directory without a project."""
+    if is_directory(destination) and not attribute(destination, "state"):
+        return os.path.join(destination, os.path.basename(source))
+    return destination
+
+
+def refuse_within_project(target: str, mount: Mounted) -> None:
+    """Passes unless a place lies in a project, the source perhaps. Raises ClickException."""
+    around, _ = project_of(os.path.dirname(target), mount.mountpoint)
+    if around is not None:
+        raise click.ClickException(f"{target} lies in the project {around}: choose a place outside of any")
+
+
+def _mount_of_target(source: str, target: str) -> Mounted:
+    try:
+        return mount_of(target)
+    except click.ClickException as error:
+        raise click.ClickException(
+            f"{target} lies in no csfs mount, so no instance would know the project there. To take its"
+            f" directory away: csfs archive {source}, then copy it (cp -a, rsync -a, tar);"
+            " csfs unarchive brings it back"
+        ) from error
+
+
+def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted) -> bool:
+    """Whether a rename did it; False if it has to be copied. Raises ClickException."""
+    if not is_directory(source):
+        raise click.ClickException(f"{source} is no directory; csfs ls lists the projects")
+    state = attribute(source, "state")
+    if state not in _MOVABLE:
+        raise click.ClickException(
+            f"{source} is {state or 'no project directory'}, which cannot be moved; see: csfs why {source}"
+        )
+    lies = os.path.join(mount.backing, os.path.relpath(source, mount.mountpoint))
+    # Where both instances see the same directory, it changes hands where it lies.
+    seen = mount.mountpoint != other.mountpoint and is_below(lies, other.backing)
+    there = os.path.join(other.mountpoint, os.path.relpath(lies, other.backing)) if seen else ""
+    if os.path.lexists(target) and target != there:
+        raise click.ClickException(f"{target} is there already; name another place, or move it aside")
+    if not is_directory(os.path.dirname(target)):
+        raise click.ClickException(f"{os.path.dirname(target)} is no directory; make it first")
+    if mount.mountpoint == other.mountpoint:
+        return _renamed(source, target)
+    if not seen:
+        return False
+    if state == State.ARCHIVED:
+        raise click.ClickException(f"{source} is archived; unarchive it first: csfs unarchive {source}")
+    detach(source)
+    if state == State.ATTACHED:
+        attach(there)
+    if there != target and not _renamed(there, target):
+        raise click.ClickException(f"{there} is handed over; to go on: csfs move {there} {target}")
+    return True
+
+
+def _has_moved(source: str, target: str, mount: Mounted) -> bool:
+    """Whether a project lies at the target, and one of this instance lay where the source is not any more."""
+    place = os.path.relpath(source, mount.mountpoint)
+    return attribute(target, "state") in _MOVABLE and any(
+        place in (deed.path, deed.came_from) for deed in deeds_of(mount)
+    )
+
+
+def _renamed(source: str, target: str) -> bool:
+    try:
+        ask(source, lambda: os.rename(source, target))
+    except Refused as refused:
+        if refused.error == errno.EXDEV:
+            return False
+        raise
+    return True
+
+
+def _begin(source: str, target: str, staging: Staging) -> Note:
+    facts = attributes_of(source)
+    note = Note(
+        action="move",
+        source=source,
+        target=target,
+        state=facts["state"],
+        uid=facts.get("uid", ""),
+        lock_id=facts.get("lock_id", ""),
+    )
+    staging.begin(note)
+    return note
