@@ -44,6 +44,13 @@ async def recognise(instance: Instance, *, accept: bool = False) -> None:
             found = await in_thread(control.name_storage, instance.backing)
         except OSError as error:
             log.warning("the storage cannot be given a name: %s", error)
+        else:
+            if not found:
+                log.warning(
+                    "the storage cannot be given a name: what is called %s/storage in it is not of csfs's"
+                    " making; move it away, then mount again",
+                    names.CONTROL,
+                )
     if found != known:
         identity = msgspec.structs.replace(instance.identity, storage=found)
         await instance.store.write(

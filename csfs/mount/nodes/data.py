@@ -48,7 +48,8 @@ def open_data(
     handle = DataHandle(
         inode, context, writable, fd, project=project, passthrough=bool(backing_id), privileged=privileged
     )
-    flush = writable or not mount.passthrough.extends
+    # What a network filesystem says only at close(2), is asked for; a local one says it at once.
+    flush = (writable and mount.instance.network) or not mount.passthrough.extends
     number = mount.handles.add_file(handle)
     fh = kernel.handle(number, backing_id=backing_id, flush=flush)
     return FileInfo(fh=fh, keep_cache=False, direct_io=strict)
