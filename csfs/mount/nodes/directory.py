@@ -303,28 +303,30 @@ class Directory(BackingNode):
         return info, entry
 
     async def mkdir(self, name: bytes, mode: int, context: RequestContext) -> EntryAttributes:
-        mode = await self._masked(mode, context)
-        return await self._make(name, context, mode, lambda at: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at))
+        return await self._make(
+            name, context, mode, lambda at, mode: os.mkdir(name, stat.S_IMODE(mode), dir_fd=at)
+        )
 
     async def mknod(self, name: bytes, mode: int, rdev: int, context: RequestContext) -> EntryAttributes:
         if name == _LOCK and self.takes_lock():
             self.refuse_change()
             await claim_directory(self, b"")
             return await self.mount.lookup_again(self.inode, name, context)
-        mode = await self._masked(mode, context)
-        return await self._make(name, context, mode, lambda at: os.mknod(name, mode, rdev, dir_fd=at))
+        return await self._make(name, context, mode, lambda at, mode: os.mknod(name, mode, rdev, dir_fd=at))
 
     async def symlink(self, name: bytes, target: bytes, context: RequestContext) -> EntryAttributes:
-        return await self._make(name, context, 0, lambda at: os.symlink(target, name, dir_fd=at))
+        return await self._make(name, context, 0, lambda at, _: os.symlink(target, name, dir_fd=at))
 
     async def _make(
-        self, name: bytes, context: RequestContext, mode: int, make: Callable[[int], None]
+        self, name: bytes, context: RequestContext, mode: int, make: Callable[[int, int], None]
     ) -> EntryAttributes:
+        """`make` is given the descriptor of the directory, and the mode that is left of the one asked for."""
         self.refuse_change()
         self.refuse_name(name)
+        mode = await self._masked(mode, context)
 
         def work(directory: Descriptor) -> os.stat_result:
-            make(directory.fd)
+            make(directory.fd, mode)
             try:
                 found = directory.stat(name)
                 if is_callers(found, context):
