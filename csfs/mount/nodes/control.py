@@ -119,7 +119,7 @@ class VirtualDirectory(Directory):
         raise refusals.control()
 
     async def _make(
-        self, name: bytes, context: RequestContext, mode: int, make: Callable[[int], None]
+        self, name: bytes, context: RequestContext, mode: int, make: Callable[[int, int], None]
     ) -> EntryAttributes:
         raise refusals.control()
 
