@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable
 
@@ -45,6 +46,7 @@ class Liveness:
         self._pulses: dict[str, Pulse] = {}
         self._beaten: float | None = None
         self._looking = trio.Lock()
+        self._writing = threading.Lock()
         self._own = Session(
             session=str(uuid.uuid4()),
             instance_uuid=identity.uuid,
@@ -92,9 +94,15 @@ class Liveness:
             self._own, counter=self._own.counter + 1, next_project=self._next_project()
         )
         began = clock.seconds()
-        await trio.to_thread.run_sync(sessions.write, self._backing, beat, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(self._write, beat, abandon_on_cancel=True)
         self._own = beat
         self._beaten = began
+
+    def _write(self, beat: Session) -> None:
+        """A beat that was given up when the mount ended may still be on its way: it is not to be the last."""
+        with self._writing:
+            if beat.ended or not self._own.ended:
+                sessions.write(self._backing, beat)
 
     async def look(self) -> None:
         """Looks at the sessions on the storage. Raises OSError."""

@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from csfs.backing import control, lockfile, sessions
-from csfs.domain.session import Life
+from csfs.backing.descriptor import Descriptor
+from csfs.domain.session import Life, Session
 from csfs.domain.state import State
 from csfs.lifecycle import storage
 from csfs.lifecycle.instance import CONFIRM_SECONDS, Instance
@@ -57,6 +60,35 @@ async def test_it_beats_and_looks_by_itself(lab: Lab, other: Lab) -> None:
         await until(lambda: watching.life(uuid) is Life.DEAD)
         nursery.cancel_scope.cancel()
     assert [pulse.session.instance_name for pulse in watching.others] == ["lab1"]
+
+
+async def test_a_beat_that_was_given_up_does_not_follow_the_end(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held up on its way to the storage, given up by the mount that ends, and let go after that."""
+    liveness, write = lab.instance.liveness, sessions.write
+    on_its_way, let_go, arrived = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(backing: Descriptor, beat: Session) -> None:
+        if not beat.ended:
+            on_its_way.set()
+            assert let_go.wait(20)
+        write(backing, beat)
+        if not beat.ended:
+            arrived.set()
+
+    monkeypatch.setattr(sessions, "write", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(liveness.beat)
+        await until(on_its_way.is_set)
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(liveness.end)
+        await trio.testing.wait_all_tasks_blocked()
+        let_go.set()
+    await until(arrived.is_set)
+    [found] = sessions.read(lab.instance.backing)
+    assert found.ended
 
 
 async def test_a_storage_that_cannot_be_written_is_told_and_keeps_nobody(
