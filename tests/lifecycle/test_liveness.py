@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
 from csfs.backing import control, lockfile, sessions
 from csfs.backing.descriptor import Descriptor
@@ -84,7 +83,9 @@ async def test_a_beat_that_was_given_up_does_not_follow_the_end(
         nursery.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(liveness.end)
-        await trio.testing.wait_all_tasks_blocked()
+        # Without waiting for the other it would have ended by then.
+        with trio.move_on_after(0.3):
+            await until(lambda: any(each.ended for each in sessions.read(lab.instance.backing)))
         let_go.set()
     await until(arrived.is_set)
     [found] = sessions.read(lab.instance.backing)
