@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from csfs.cli import daemon_log
 from csfs.cli.mounts import mount_at, unmount
-from csfs.domain.printable import printable
 
 if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
@@ -30,6 +30,7 @@ def default_state() -> Path:
 @click.option("--instance", required=True, metavar="NAME", help="Made at the first use of a name.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
+@click.option("--log-format", type=click.Choice(daemon_log.FORMATS), help="The same as -o log=FORMAT.")
 @click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
 def command(
     backing: str,
@@ -37,6 +38,7 @@ def command(
     instance: str,
     state: Path | None,
     foreground: bool,
+    log_format: str | None,
     fuse: tuple[str, ...],
 ) -> None:
     """Mount BACKING, a directory with projects, on MOUNTPOINT for an instance.
@@ -51,6 +53,8 @@ def command(
     """
     from csfs.mount.options import MountOptions
 
+    if log_format is not None:
+        fuse += (f"log={log_format}",)
     _clear(mountpoint)
     options = MountOptions(
         backing=backing,
@@ -60,7 +64,7 @@ def command(
         fuse=frozenset(word for words in fuse for word in words.split(",") if word),
     )
     if foreground:
-        _log_to_stderr("%(levelname)s %(name)s: %(message)s")
+        daemon_log.to_stderr(options.log_format, timed=False)
         _serve(options, lambda: None)
     else:
         _serve_in_background(options)
@@ -80,20 +84,6 @@ def _clear(mountpoint: str) -> None:
     if ended.returncode != 0:
         raise click.ClickException(f"the dead mount at {mountpoint} cannot be ended: {ended.stderr.strip()}")
     click.echo(f"the mount at {mountpoint} was dead and has been ended", err=True)
-
-
-class _OneLine(logging.Formatter):
-    """One record a line, whatever names and errors hold; a traceback follows in lines of its own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
-        return super().formatMessage(record)
-
-
-def _log_to_stderr(form: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine(form))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def _serve(
@@ -121,7 +111,7 @@ def _serve_in_background(options: "MountOptions") -> None:
 
     def ready() -> None:
         _leave_terminal(options.log)
-        _log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        daemon_log.to_stderr(options.log_format)
         os.write(say, b"+")
         os.close(say)
 

@@ -53,7 +53,7 @@ def test_a_project_directory_of_an_odd_name(lab: Lab, name: bytes) -> None:
     link = os.readlink(os.fsencode(lab / ".csfs/projects/P1/directory"))
     assert link == b"../../../" + name
     assert (lab / ".csfs/projects/P1/directory/project.json").read_bytes()
-    assert is_harmless(lab.csfs("status").ok().out)
+    assert is_harmless(lab.csfs("status", lab.mountpoint).ok().out)
     lab.csfs("check", lab.backing, "--instance", lab.name, "--state", lab.state)
     here.chmod(0o555)
     assert lab.csfs("rescue", here).refused().out == ""
