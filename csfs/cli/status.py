@@ -84,7 +84,11 @@ def _attention(mount: Mounted) -> Iterator[str]:
 
 
 def _show(mount: _Report) -> None:
-    say(f"{mount.mountpoint} over {mount.backing}")
+    instance = f"{mount.instance}, " if mount.instance else ""
+    health = "needs attention" if mount.attention else "healthy"
+    say(f"{mount.mountpoint} over {mount.backing}: {instance}{mount.state}, {health}")
+    for each in mount.attention:
+        say(f"  attention    {each}")
     if mount.state == "ready":
         for name, text in _facts(mount):
             say(f"  {name:<12} {text}")
@@ -96,13 +100,9 @@ def _show(mount: _Report) -> None:
             )
         for refused in mount.last_refusals:
             say(f"  refused      {refused.at} {refused.path or '.'} {refused.errno} {refused.rule}")
-    say(f"  {mount.state}, {'needs attention:' if mount.attention else 'healthy'}")
-    for each in mount.attention:
-        say(f"    {each}")
 
 
 def _facts(mount: Mounted) -> Iterator[tuple[str, str]]:
-    yield "instance", mount.instance or "?"
     yield "since", f"{mount.since}, process {mount.pid}, csfs {mount.version}"
     passthrough = mount.passthrough or "?"
     yield "passthrough", passthrough if passthrough == "active" else f"off: {passthrough}"

@@ -288,7 +288,7 @@ def test_foreign_content_in_csfs_own_directory(tmp_path: Path, make_lab: LabMake
     heartbeat = lab.status["heartbeat"]
     assert isinstance(heartbeat, dict)
     assert "Not a directory" in heartbeat["problem"]
-    assert sorted(os.listdir(lab / ".csfs")) == ["projects", "refusals", "status.json"]
+    assert sorted(os.listdir(lab / ".csfs")) == ["metrics", "projects", "refusals", "status.json"]
     assert len(list(own.glob("junk*"))) == 100
     assert contents(outside) == before
 
