@@ -89,7 +89,11 @@ class LastBackup(msgspec.Struct):
 
 
 class Mounted(msgspec.Struct, kw_only=True):
-    """One mount. `state` is `ready`, `dead` (its daemon has ended), `hanging` or `unreadable`."""
+    """One mount.
+
+    `state` is `ready`, `dead` (its daemon has ended), `hanging`, `closed` (another user's, who alone may look
+    into it; not even root may) or `unreadable`.
+    """
 
     mountpoint: str
     backing: str
@@ -261,7 +265,9 @@ def _read(path: str) -> tuple[str, bytes | None]:
         return "hanging", None
     if reader.returncode == 0:
         return "ready", out
-    return ("dead" if b"not connected" in err else "unreadable"), None
+    if b"not connected" in err:
+        return "dead", None
+    return ("closed" if b"Permission denied" in err else "unreadable"), None
 
 
 def _unescaped(text: bytes) -> str:

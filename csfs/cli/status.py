@@ -29,7 +29,7 @@ def command(context: click.Context, mountpoints: tuple[str, ...], as_json: bool)
     """Show the csfs mounts of this node, or those at MOUNTPOINTS, and what needs attention.
 
     A mount whose daemon has died or does not answer is shown as such: nothing is waited for longer than a
-    few seconds.
+    few seconds. Of a mount of another user's, into which only they may look, nothing is known.
 
     \b
     Exit status: 0 all is well, 1 nothing is mounted (there), 3 something needs attention.
@@ -57,7 +57,7 @@ def command(context: click.Context, mountpoints: tuple[str, ...], as_json: bool)
 
 def _attention(mount: Mounted) -> Iterator[str]:
     match mount.state:
-        case "ready":
+        case "ready" | "closed":
             pass
         case "dead":
             yield f"its daemon has ended; end the mount (csfs umount {mount.mountpoint}) and mount again"
@@ -85,7 +85,9 @@ def _attention(mount: Mounted) -> Iterator[str]:
 
 def _show(mount: _Report) -> None:
     instance = f"{mount.instance}, " if mount.instance else ""
-    health = "needs attention" if mount.attention else "healthy"
+    health = (
+        "needs attention" if mount.attention else "healthy" if mount.state == "ready" else "not to be seen"
+    )
     say(f"{mount.mountpoint} over {mount.backing}: {instance}{mount.state}, {health}")
     for each in mount.attention:
         say(f"  attention    {each}")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from csfs.cli import mounts, status
 from tests.mount.conftest import LabMaker
-from tests.mount.lab import Lab, wait_for
+from tests.mount.lab import ORDINARY_USER, Lab, wait_for
 
 ATTENTION = 3
 
@@ -139,6 +139,19 @@ def test_what_does_not_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(mounts, "_MOST_BYTES", 1 << 20)
     (found,) = mounts.all_mounts()
     assert found.state == "unreadable"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_mount_of_another_user_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".csfs").mkdir(mode=0o700)
+    (tmp_path / ".csfs/status.json").write_text("{}")
+    monkeypatch.setattr(mounts, "_places", lambda whole: [(str(tmp_path), "/somewhere")])
+    os.seteuid(ORDINARY_USER)
+    try:
+        done = CliRunner().invoke(status.command)
+    finally:
+        os.seteuid(0)
+    assert (done.exit_code, done.output) == (0, f"{tmp_path} over /somewhere: closed, not to be seen\n")
 
 
 def test_a_bind_mount_of_a_directory_is_no_mount_of_its_own(lab: Lab, tmp_path: Path) -> None:
