@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from csfs.cli import daemon_log
 from csfs.cli.mounts import mount_at, unmount
-from csfs.domain.printable import printable
 
 if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
@@ -30,6 +30,7 @@ def default_state() -> Path:
 @click.option("--instance", required=True, metavar="NAME", help="Made at the first use of a name.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
+@click.option("--log-format", type=click.Choice(daemon_log.FORMATS), help="The same as -o log=FORMAT.")
 @click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
 def command(
     backing: str,
@@ -37,6 +38,7 @@ def command(
     instance: str,
     state: Path | None,
     foreground: bool,
+    log_format: str | None,
     fuse: tuple[str, ...],
 ) -> None:
     """Mount BACKING, a directory with projects, on MOUNTPOINT for an instance.
@@ -63,6 +65,8 @@ def command(
     \b
     Exit status: 0 mounted (--foreground: and unmounted again), 1 it did not come about.
     """
+    if log_format is not None:
+        fuse += (f"log={log_format}",)
     words = frozenset(word for each in fuse for word in each.split(",") if word)
     if foreground:
         mount_in_foreground(backing, mountpoint, instance, state, words)
@@ -80,8 +84,9 @@ def mount_in_foreground(
     from csfs.mount.service import tell
 
     _clear(mountpoint)
-    _log_to_stderr("%(levelname)s %(name)s: %(message)s")
-    _serve(_options(backing, mountpoint, instance, state, words), lambda: tell("READY=1"))
+    options = _options(backing, mountpoint, instance, state, words)
+    daemon_log.to_stderr(options.log_format, timed=False)
+    _serve(options, lambda: tell("READY=1"))
 
 
 def mount_in_background(
@@ -122,20 +127,6 @@ def _clear(mountpoint: str) -> None:
     click.echo(f"the mount at {mountpoint} was dead and has been ended", err=True)
 
 
-class _OneLine(logging.Formatter):
-    """One record a line, whatever names and errors hold; a traceback follows in lines of its own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
-        return super().formatMessage(record)
-
-
-def _log_to_stderr(form: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine(form))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
 def _serve(
     options: "MountOptions", ready: Callable[[], None], reopen_log: Callable[[], None] | None = None
 ) -> None:
@@ -161,7 +152,7 @@ def _serve_in_background(options: "MountOptions") -> None:
 
     def ready() -> None:
         _leave_terminal(options.log)
-        _log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        daemon_log.to_stderr(options.log_format)
         os.write(say, b"+")
         os.close(say)
 

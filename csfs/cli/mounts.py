@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -12,6 +13,11 @@ from csfs.domain import names
 
 _TYPE = "fuse.csfs"
 _PATIENCE_SECONDS = 5
+_DEATH_SECONDS = 0.2
+_MOST_BYTES = 64 << 20
+"""That are read of a file under .csfs: any user may mount what calls itself csfs, and tells without end."""
+_MOST_AT_ONCE = 32
+_REFUSALS_SHOWN = 5
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -26,6 +32,43 @@ class Other(msgspec.Struct, kw_only=True, frozen=True):
     life: str
     """`alive`, `silent`, `dead` or `unmounted`."""
     silent_seconds: float
+
+
+class Waiting(msgspec.Struct, kw_only=True, frozen=True):
+    """Documents that are not on the backing directory yet."""
+
+    documents: int = 0
+    """How many are to be exported."""
+    oldest_seconds: float = 0
+    """For how long the first of these has waited."""
+    first: list[str] = []
+    """`P7/J1/job.json`; the oldest first, and not all if they are many."""
+    held_back: int = 0
+    """Documents of jobs that are exported when these are completed."""
+
+
+class Refused(msgspec.Struct, kw_only=True, frozen=True):
+    """A request that was refused; relative to the mount point is its `path`."""
+
+    at: str
+    errno: str
+    path: str
+    operation: str
+    pid: int
+    command: str
+    uid: int
+    rule: str
+    reason: str
+    advice: str
+    count: int
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """A lifecycle action that is under way."""
+
+    action: str
+    done: int
+    """Of an attach: jobs that were read so far."""
 
 
 class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
@@ -46,7 +89,11 @@ class LastBackup(msgspec.Struct):
 
 
 class Mounted(msgspec.Struct, kw_only=True):
-    """One mount. `state` is `ready`, `dead` (its daemon has ended), `hanging` or `unreadable`."""
+    """One mount.
+
+    `state` is `ready`, `dead` (its daemon has ended), `hanging`, `closed` (another user's, who alone may look
+    into it; not even root may) or `unreadable`.
+    """
 
     mountpoint: str
     backing: str
@@ -54,18 +101,64 @@ class Mounted(msgspec.Struct, kw_only=True):
     pid: int | None = None
     state: str = "ready"
     version: str | None = None
+    since: str | None = None
+    passthrough: str | None = None
+    """`active`, or why it is not."""
+    strict: bool = False
+    io: str | None = None
+    """`threads` or `inline`."""
+    store_bytes: int | None = None
+    projects: dict[str, int] = {}
+    """State -> how many."""
+    transitions: dict[str, Transition] = {}
+    """Path of a project -> what is done with it."""
+    unsettled: list[str] = []
+    """Actions that failed half way and have to be finished or taken back."""
     sessions: list[Other] = []
     """The other instances on the same storage."""
     heartbeat: Heartbeat = Heartbeat()
     store_problem: str = ""
+    exports_waiting: Waiting = Waiting()
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""
     backup: LastBackup | None = None
+    last_refusals: list[Refused] = []
+    """The newest that the caller may see, newest last; see `add_refusals`."""
 
 
-def all_mounts() -> list[Mounted]:
-    """Every csfs mount of this node, the later of two on one mount point last."""
-    return [_described(*place) for place in places()]
+def all_mounts(only: frozenset[str] = frozenset()) -> list[Mounted]:
+    """Every csfs mount of this node, the later of two on one mount point last; no bind mounts of parts.
+
+    `only`: not those at other absolute paths, unless it is empty.
+
+    They are asked at the same time: those that hang take the patience of one.
+    """
+    found = [place for place in places(whole=True) if not only or place[0] in only]
+    if not found:
+        return []
+    with ThreadPoolExecutor(min(len(found), _MOST_AT_ONCE)) as readers:
+        return list(readers.map(lambda place: _described(*place), found))
+
+
+def add_refusals(mounts: list[Mounted]) -> None:
+    """Adds the newest refusals to those mounts that answer; the state of one that no longer does changes."""
+    ready = [mount for mount in mounts if mount.state == "ready"]
+    if not ready:
+        return
+    with ThreadPoolExecutor(min(len(ready), _MOST_AT_ONCE)) as readers:
+        list(readers.map(_add_refusals, ready))
+
+
+def _add_refusals(mount: Mounted) -> None:
+    state, content = _read(os.path.join(mount.mountpoint, names.CONTROL, "refusals"))
+    if content is None:
+        mount.state = state
+        return
+    try:
+        lines = content.splitlines()[-_REFUSALS_SHOWN:]
+        mount.last_refusals = [msgspec.json.decode(line, type=Refused) for line in lines]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        mount.state = "unreadable"
 
 
 def mount_at(mountpoint: str) -> Mounted | None:
@@ -119,13 +212,16 @@ def control_file(mount: Mounted, name: str) -> bytes:
     return content
 
 
-def places() -> list[tuple[str, str]]:
-    """Mount point and backing directory of every csfs mount, without touching one."""
+def places(*, whole: bool = False) -> list[tuple[str, str]]:
+    """Mount point and backing directory of every csfs mount, without touching one.
+
+    `whole`: not of those that show just a directory of another.
+    """
     found = []
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         before, _, after = line.partition(b" - ")
         kind, source = after.split(b" ")[:2]
-        if kind == _TYPE.encode():
+        if kind == _TYPE.encode() and (not whole or before.split(b" ")[3] == b"/"):
             found.append((_unescaped(before.split(b" ")[4]), _unescaped(source)))
     return found
 
@@ -134,25 +230,44 @@ def _described(mountpoint: str, backing: str) -> Mounted:
     state, content = _read(os.path.join(mountpoint, names.CONTROL, "status.json"))
     if content is None:
         return Mounted(mountpoint=mountpoint, backing=backing, state=state)
-    return msgspec.json.decode(content, type=Mounted)
+    try:
+        found = msgspec.json.decode(content, type=Mounted)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Mounted(mountpoint=mountpoint, backing=backing, state="unreadable")
+    found.mountpoint = mountpoint  # that the kernel knows; the mount only says so
+    return found
 
 
 def _read(path: str) -> tuple[str, bytes | None]:
     """Reads in a process of its own: a mount whose daemon hangs must not hang the reader.
 
-    That process may not even die before its request is answered, so nobody waits for it.
+    That process may not even die before its request is answered, so nobody waits long for that.
     """
     reader = subprocess.Popen(
-        ["cat", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ["head", f"--bytes={_MOST_BYTES}", "--", path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={**os.environ, "LC_ALL": "C"},
     )
     try:
         out, err = reader.communicate(timeout=_PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         reader.kill()
+        for pipe in (reader.stdout, reader.stderr):
+            assert pipe is not None, "both are pipes"
+            pipe.close()
+        try:
+            reader.wait(_DEATH_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass  # the system buries it
         return "hanging", None
     if reader.returncode == 0:
         return "ready", out
-    return ("dead" if b"not connected" in err else "unreadable"), None
+    if b"not connected" in err:
+        return "dead", None
+    return ("closed" if b"Permission denied" in err else "unreadable"), None
 
 
 def _unescaped(text: bytes) -> str:

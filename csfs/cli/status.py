@@ -1,60 +1,136 @@
-"""`csfs status`: the mounts of this node."""
+"""`csfs status`: the mounts of this node, how they do, and what needs attention."""
+
+import os
+from collections.abc import Iterator
 
 import click
 import msgspec
 
-from csfs.cli.mounts import all_mounts
+from csfs.cli.mounts import Mounted, absolute, add_refusals, all_mounts
 from csfs.cli.say import say
+
+_NOTHING, _ATTENTION = 1, 3
+"""Exit statuses."""
+_LAG_SECONDS = 60.0
+"""An export that has waited for longer needs attention, whether its attempts are known to fail or not."""
+
+
+class _Report(Mounted, kw_only=True):
+    """A mount, and what about it needs attention."""
+
+    attention: list[str]
 
 
 @click.command("status")
+@click.argument("mountpoints", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, for programs.")
-def command(as_json: bool) -> None:
-    """List the csfs mounts of this node.
+@click.pass_context
+def command(context: click.Context, mountpoints: tuple[str, ...], as_json: bool) -> None:
+    """Show the csfs mounts of this node, or those at MOUNTPOINTS, and what needs attention.
+
+    A mount whose daemon has died or does not answer is shown as such: nothing is waited for longer than a
+    few seconds. Of a mount of another user's, into which only they may look, nothing is known.
+
+    \b
+    Exit status: 0 all is well, 1 nothing is mounted (there), 3 something needs attention.
 
     \b
     Examples:
       csfs status
-      csfs status --json
-
-    \b
-    Exit status: 0, whatever state the mounts are in.
+      csfs status --json /mnt/cs
     """
-    found = all_mounts()
+    mounts = all_mounts(frozenset(absolute(path) for path in mountpoints))
+    add_refusals(mounts)
+    found = [_Report(**msgspec.structs.asdict(mount), attention=list(_attention(mount))) for mount in mounts]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
-        return
+        click.echo(msgspec.json.format(msgspec.json.encode(list(map(_printable, found))), indent=2))
+    elif not found:
+        say("nothing is mounted" + (" there" if mountpoints else ""))
+    else:
+        for mount in found:
+            _show(mount)
     if not found:
-        click.echo("nothing is mounted")
-        return
-    from csfs.cli.tables import print_table
+        context.exit(_NOTHING)
+    if any(mount.attention for mount in found):
+        context.exit(_ATTENTION)
 
-    print_table(
-        ["mountpoint", "backing", "instance", "pid", "last backup", "state"],
-        [
-            [
-                mount.mountpoint,
-                mount.backing,
-                mount.instance or "?",
-                str(mount.pid or "?"),
-                "?" if mount.backup is None else mount.backup.last or "none",
-                mount.state,
-            ]
-            for mount in found
-        ],
+
+def _attention(mount: Mounted) -> Iterator[str]:
+    match mount.state:
+        case "ready" | "closed":
+            pass
+        case "dead":
+            yield f"its daemon has ended; end the mount (csfs umount {mount.mountpoint}) and mount again"
+        case "hanging":
+            yield "its daemon does not answer; look whether the storage does, and at the daemon's log"
+        case _:
+            yield "what it tells of itself cannot be read"
+    if mount.heartbeat.problem:
+        yield mount.heartbeat.problem
+    elif mount.heartbeat.late:
+        yield "the heartbeat is late; does the storage answer?"
+    if mount.store_problem:
+        yield f"the store of {mount.instance} fails: {mount.store_problem}"
+    if lost := mount.projects.get("lost"):
+        yield f"lost projects: {lost}; csfs why says to whom"
+    for action in mount.unsettled:
+        yield f"{action} failed half way and is still to be settled; it is tried again"
+    for document, reason in mount.exports_failing.items():
+        yield f"{document} cannot be exported ({reason}); it is tried again"
+    if mount.exports_waiting.oldest_seconds > _LAG_SECONDS and not mount.exports_failing:
+        yield f"a document has waited for its export for {mount.exports_waiting.oldest_seconds:.0f} s"
+    if mount.backup is not None and mount.backup.failing:
+        yield f"the backup fails ({mount.backup.failing}); it is tried again"
+
+
+def _show(mount: _Report) -> None:
+    instance = f"{mount.instance}, " if mount.instance else ""
+    health = (
+        "needs attention" if mount.attention else "healthy" if mount.state == "ready" else "not to be seen"
     )
-    for mount in found:
-        if mount.heartbeat.problem:
-            say(f"{mount.mountpoint}: {mount.heartbeat.problem}")
-        elif mount.heartbeat.late:
-            say(f"{mount.mountpoint}: the heartbeat is late; does the storage answer?")
-        if mount.store_problem:
-            say(f"{mount.mountpoint}: the store of {mount.instance} fails: {mount.store_problem}")
+    say(f"{mount.mountpoint} over {mount.backing}: {instance}{mount.state}, {health}")
+    for each in mount.attention:
+        say(f"  attention    {each}")
+    if mount.state == "ready":
+        for name, text in _facts(mount):
+            say(f"  {name:<12} {text}")
         for other in mount.sessions:
             silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
-            life = f"{other.life} on {other.host}{silent}"
-            say(f"{mount.instance} shares its storage with {other.instance}: {life}")
-        for document, reason in mount.exports_failing.items():
-            say(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")
-        if mount.backup is not None and mount.backup.failing:
-            say(f"{mount.mountpoint}: the backup fails ({mount.backup.failing}); it is tried again")
+            say(
+                f"  {mount.instance} shares its storage with {other.instance}: {other.life} on {other.host}"
+                f" since {other.since}{silent}"
+            )
+        for refused in mount.last_refusals:
+            say(f"  refused      {refused.at} {refused.path or '.'} {refused.errno} {refused.rule}")
+
+
+def _facts(mount: Mounted) -> Iterator[tuple[str, str]]:
+    yield "since", f"{mount.since}, process {mount.pid}, csfs {mount.version}"
+    passthrough = mount.passthrough or "?"
+    yield "passthrough", passthrough if passthrough == "active" else f"off: {passthrough}"
+    yield "io", f"{mount.io}, strict" if mount.strict else mount.io or "?"
+    yield "store", f"{(mount.store_bytes or 0) / (1 << 20):.1f} MiB"
+    if mount.backup is not None:
+        yield "last backup", mount.backup.last or "none"
+    projects = [f"{count} {state}" for state, count in sorted(mount.projects.items())]
+    yield "projects", ", ".join(projects) or "none"
+    for path, transition in mount.transitions.items():
+        yield "under way", f"{transition.action} of {path}"
+    waiting = mount.exports_waiting
+    if waiting.documents:
+        first = ", ".join(waiting.first[:3]) + (", ..." if waiting.documents > 3 else "")
+        yield (
+            "not exported",
+            f"documents: {waiting.documents}, for up to {waiting.oldest_seconds:.0f} s: {first}",
+        )
+    if waiting.held_back:
+        yield "held back", f"documents of jobs that are not completed: {waiting.held_back}"
+
+
+def _printable(mount: _Report) -> _Report:
+    """Paths as JSON can have them: bytes that are not UTF-8 are escaped."""
+    return msgspec.structs.replace(mount, mountpoint=_text(mount.mountpoint), backing=_text(mount.backing))
+
+
+def _text(path: str) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")

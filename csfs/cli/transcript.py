@@ -58,9 +58,10 @@ STORY = (
                 "csfs mount projects lab2 --instance lab2 --state state",
             ),
             Step(
-                "Mount point, backing directory, instance, process and state of each.",
-                'csfs status | grep "$PWD"',
-                ".../lab1 .../projects ... lab1 ... ready\n.../lab2 .../projects ... lab2 ... ready",
+                "Mount point, backing directory, instance and state of each; the rest is left out here.",
+                "csfs status lab1 lab2 | grep over",
+                ".../lab1 over .../projects: lab1, ready, healthy\n"
+                ".../lab2 over .../projects: lab2, ready, healthy",
             ),
         ),
     ),

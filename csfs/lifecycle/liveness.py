@@ -73,6 +73,11 @@ class Liveness:
         return clock.seconds() > self.late_from
 
     @property
+    def age(self) -> float | None:
+        """Seconds since the last beat that was written; None if none ever was."""
+        return None if self._beaten is None else clock.seconds() - self._beaten
+
+    @property
     def others(self) -> list[Pulse]:
         """What was seen of the other instances on this storage, by name."""
         found = [pulse for uuid, pulse in self._pulses.items() if uuid != self._own.instance_uuid]

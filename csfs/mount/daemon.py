@@ -221,6 +221,7 @@ async def _run(
             nursery.start_soon(instance.liveness.keep)
             nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
+            nursery.start_soon(mount.backlog.keep_looking)
             nursery.start_soon(daily.run)
             nursery.start_soon(intents.settle_failed, instance)
             nursery.start_soon(garbage.collect)

@@ -40,11 +40,13 @@ class Passthrough:
 
     def __init__(self, *, wanted: bool) -> None:
         self.off = "" if wanted else "switched off with -o nopassthrough"
-        """Why it is not used; empty if it is."""
+        """Why it is not used, as far as that is known; see `why_off`."""
         if _module is None:
             self.off = self.off or "the C module was not built"
         else:
             _module.want_passthrough(wanted)
+        self.opens = 0
+        """How many there were."""
         self._extends = False
         self._begun = False
         self._ids: dict[int, tuple[int, int]] = {}
@@ -54,12 +56,19 @@ class Passthrough:
     def extends(self) -> bool:
         """Whether what an open answers may say more than libfuse knows of: see `handle`."""
         if not self._begun:
-            self._begun = True
             self._begin()
         return self._extends
 
+    @property
+    def why_off(self) -> str:
+        """Why it is not used; empty if it is."""
+        if not self._begun:
+            self._begin()
+        return self.off
+
     def _begin(self) -> None:
         """To be called when requests are answered: only then it is known what the kernel agreed to."""
+        self._begun = True
         self._extends = _module is not None and _module.in_use()
         if _module is None or self.off:
             return
@@ -78,6 +87,7 @@ class Passthrough:
         known = self._ids.get(inode)
         if known is not None:
             self._ids[inode] = (known[0], known[1] + 1)
+            self.opens += 1
             return known[0]
         if self.off or cached or _module is None:
             return 0
@@ -89,6 +99,7 @@ class Passthrough:
                 log.info("passthrough is not used: %s", self.off)
             return 0
         self._ids[inode] = (id, 1)
+        self.opens += 1
         return id
 
     def release(self, inode: int) -> None:

@@ -7,9 +7,11 @@ import msgspec
 from pyfuse3 import EntryAttributes, RequestContext
 
 from csfs import __version__
-from csfs.domain import state
+from csfs.domain import names, state
 from csfs.domain.printable import shown
+from csfs.domain.state import State
 from csfs.lifecycle import clock, processes
+from csfs.lifecycle.backlog import Backlog
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.project import Project
@@ -21,9 +23,13 @@ from csfs.mount.nodes.control import ControlDirectory
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.lock import PendingLock
 from csfs.mount.refusal_log import RefusalLog
+from csfs.mount.requests import Requests
 from csfs.mount.restorers import Restorers
 from csfs.mount.sweep import SweepGuard
 from csfs.mount.tree import Inode, Tree
+
+_WAITING_SHOWN = 20
+"""Documents that wait for their export, and are named by `.csfs/status.json`."""
 
 
 class Mount:
@@ -57,6 +63,9 @@ class Mount:
         self.guard = SweepGuard()
         self.restorers = Restorers()
         self.refusals = RefusalLog()
+        self.backlog = Backlog(instance)
+        self.requests: dict[str, Requests] = {}
+        """By kind."""
         self.pending_locks: dict[int, PendingLock] = {}
         """New cs.lock files that are still being written, by the id of their directory."""
         self.control = ControlDirectory(self)
@@ -166,20 +175,37 @@ class Mount:
             way = self.tree.way(directory)
             self.tree.opened(way, await self.instance.io(way.open))
 
+    def projects_by_state(self) -> Counter[str]:
+        """How many projects there are in each state that some are in.
+
+        Those of the instance, and foreign ones that were looked at since the mount.
+        """
+        states = Counter[str](record.state for record in self.instance.claims.by_number.values())
+        for project in self.instance.projects.values():
+            if project.state is State.FOREIGN:
+                states[State.FOREIGN] += 1
+            elif project.state is State.LOST:
+                states[State.LOST] += 1
+                states[project.held.state] -= 1
+        return +states
+
     def status(self) -> bytes:
         """What `.csfs/status.json` shows."""
         instance = self.instance
-        states = Counter(record.state for record in instance.claims.by_number.values())
+        waiting = sorted(self.backlog.since.items(), key=lambda each: each[1])[:_WAITING_SHOWN]
         status = {
-            "mountpoint": instance.mountpoint,
-            "backing": self.backing,
+            "mountpoint": _text(instance.mountpoint),
+            "backing": _text(self.backing),
             "instance": instance.identity.name,
             "instance_uuid": instance.identity.uuid,
             "pid": os.getpid(),
             "state": "ready",
             "version": __version__,
             "since": instance.since,
-            "projects": states,
+            "projects": self.projects_by_state(),
+            "unsettled": [
+                f"{intent.action} of {shown(intent.after.path)}" for intent in instance.unsettled.values()
+            ],
             "store_bytes": 0 if instance.store.problem else instance.store.size(),
             "store_problem": instance.store.problem,
             "transitions": {
@@ -190,13 +216,19 @@ class Mount:
                 for project in instance.projects.values()
                 if project.transition
             },
+            "exports_waiting": {
+                "documents": len(self.backlog.since),
+                "oldest_seconds": round(self.backlog.oldest_seconds, 1),
+                "first": [f"{names.project_uid(number)}/{path}" for (number, path), _ in waiting],
+                "held_back": self.backlog.held_back,
+            },
             "exports_failing": {
                 f"{project.uid}/{path}": reason
                 for project in instance.projects.values()
                 for path, reason in project.export_failures.items()
             },
             "backup": self.backup.status(),
-            "passthrough": self.passthrough.off or "active",
+            "passthrough": self.passthrough.why_off or "active",
             "strict": self.strict,
             "io": "threads" if instance.threads else "inline",
             "heartbeat": {
@@ -235,3 +267,8 @@ class Mount:
                 path = shown(handle.inode.path())
                 found.append(f"{path} is open in {processes.describe(handle.context.pid)}")
         return sorted(found)
+
+
+def _text(path: str) -> str:
+    """A path as JSON can have it: bytes that are not UTF-8 are escaped."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")

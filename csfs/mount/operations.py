@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -21,6 +22,7 @@ from pyfuse3 import (
 
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
+from csfs.domain.printable import shown
 from csfs.domain.refusals import Refusal, Rule
 from csfs.lifecycle import history
 from csfs.mount import failures, privileges
@@ -29,9 +31,13 @@ from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node, is_copying, without_virtual
 from csfs.mount.nodes.data import writes
 from csfs.mount.nodes.document import refuse_size, resize
+from csfs.mount.requests import Requests
 from csfs.mount.tree import Inode
 
 log = logging.getLogger(__name__)
+
+_kinds: list[str] = []
+"""Of the requests that are answered below, by the names of their handlers."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,9 +77,13 @@ def answering(
     """
     name = handler.__name__
     acts = name in _ACTIONS
+    _kinds.append(name)
 
     @functools.wraps(handler)
     async def answer(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        requests = self.requests[name]
+        requests.begun += 1
+        began = perf_counter()
         if acts:
             self.remember(args)
         try:
@@ -83,21 +93,24 @@ def answering(
                 if refusal.rule not in _OF_OTHERS or not await self.look_again(args):
                     raise
                 return await handler(self, *args, **kwargs)
-        except FUSEError:
+        except FUSEError as error:
+            requests.failed(error.errno)
             raise
         except Refusal as refusal:
             self.note(refusal, name, args)
-            raise FUSEError(refusal.errno) from refusal
+            raise requests.failed(refusal.errno) from refusal
         except OSError as error:
             failed = failures.reason(error)
             if failed is not None:
                 self.note(failed, name, args)
                 _doubt(name, args)
-            raise FUSEError(error.errno or errno.EIO) from error
+            raise requests.failed(error.errno or errno.EIO) from error
         except Exception as error:
-            log.exception("%s%r failed", name, args)
+            log.exception("%s%r failed", name, args, extra={"request": self.described(name, args)})
             _doubt(name, args)
-            raise FUSEError(errno.EIO) from error
+            raise requests.failed(errno.EIO) from error
+        finally:
+            requests.took(perf_counter() - began)
 
     return answer
 
@@ -112,6 +125,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._mount = mount
         self._ready = ready
+        self.requests = mount.requests = Requests.of(_kinds)
 
     def init(self) -> None:
         self._ready()
@@ -120,15 +134,24 @@ class Operations(pyfuse3.Operations):
         """Records a refusal with the path that the request was about, and who made it."""
         subject = self._subject(args)
         if subject is None:
-            log.warning("%s: %s", operation, refusal)
+            about = {"kind": operation, "rule": refusal.rule.name}
+            log.warning("%s: %s", operation, refusal, extra={"request": about})
             return
         inode, context = subject
-        path = inode.path()
-        if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
-            path = os.path.join(path, args[1])
+        path = _path(inode, operation, args)
         project = inode.node.project if inode.node is not None else None
-        of = None if project is None else project.inode
-        self._mount.refusals.record(refusal, operation, path, of, context)
+        self._mount.refusals.record(refusal, operation, path, project, context)
+
+    def described(self, operation: str, args: Sequence[Any]) -> dict[str, object]:
+        """What the log says of a request that failed as none should."""
+        about: dict[str, object] = {"kind": operation, "errno": "EIO"}
+        subject = self._subject(args)
+        if subject is not None:
+            inode, context = subject
+            project = inode.node.project if inode.node is not None else None
+            about |= {"path": shown(_path(inode, operation, args)), "pid": context.pid, "uid": context.uid}
+            about["project"] = None if project is None or project.record is None else project.record.uid
+        return about
 
     def remember(self, args: Sequence[Any]) -> None:
         """Has the history name the caller, should the request be a lifecycle action."""
@@ -359,6 +382,13 @@ _ABOUT_NAMES = frozenset({"create", "mkdir", "mknod", "symlink", "link", "unlink
 """Operations on names in directories, each name right after its directory."""
 _ABOUT_ITSELF = frozenset({"getxattr", "setxattr", "removexattr", "write"})
 """Operations whose bytes argument is no name of a file in the inode's directory."""
+
+
+def _path(inode: Inode, operation: str, args: Sequence[Any]) -> bytes:
+    """What a request is about, relative to the mount point; `inode` is the first that it names."""
+    if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
+        return os.path.join(inode.path(), args[1])
+    return inode.path()
 
 
 def _doubt(operation: str, args: Sequence[Any]) -> None:

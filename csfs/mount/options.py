@@ -14,6 +14,8 @@ _HOURS = re.compile(r"[0-9]{1,6}\Z")
 _ACCEPT_STORAGE = "accept_storage"
 _TAKEOVER = "takeover="
 _THREADS, _INLINE = "io=threads", "io=inline"
+_LOG = "log="
+_LOG_FORMATS = ("text", "json")
 _LEAST_TAKEOVER = 1.0
 
 
@@ -32,6 +34,7 @@ class Own:
     | `io=threads`, `io=inline` | whether backing calls may hold up others; by its type if not given |
     | `backup=HOURS`, `backup=off` | how often the store is backed up; every day if it is not given |
     | `takeover=SECONDS` | an instance that is silent for so long counts as dead |
+    | `log=text`, `log=json` | how the daemon's log looks; text if it is not given |
     | `accept_storage` | the storage is another one than before, and that is intended |
     """
 
@@ -54,6 +57,9 @@ class Own:
                 rest.discard(word)
             elif word.startswith(_BACKUP):
                 backup = _backup_seconds(word)
+                rest.discard(word)
+            elif word.startswith(_LOG):
+                _refuse_other_log(word)
                 rest.discard(word)
         rest -= {_NO_PASSTHROUGH, _STRICT, _ACCEPT_STORAGE, _THREADS, _INLINE}
         own = cls(
@@ -84,6 +90,11 @@ def _backup_seconds(word: str) -> float:
     return 0.0 if hours == "off" else float(hours) * 3600
 
 
+def _refuse_other_log(word: str) -> None:
+    if word.removeprefix(_LOG) not in _LOG_FORMATS:
+        raise BadOption(f"-o {word}: say text or json")
+
+
 @dataclass(frozen=True)
 class MountOptions:
     """What `csfs mount` was told, paths absolute."""
@@ -103,3 +114,8 @@ class MountOptions:
     @property
     def log(self) -> Path:
         return self.directory / "csfs.log"
+
+    @property
+    def log_format(self) -> str:
+        """`text` or `json`."""
+        return "json" if _LOG + "json" in self.fuse else "text"

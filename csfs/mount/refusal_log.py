@@ -1,6 +1,7 @@
-"""The refusals of this mount, newest last: what `csfs why` and `.csfs/refusals` show."""
+"""The refusals of this mount, newest last: what `csfs why`, `.csfs/refusals` and the log show."""
 
 import errno
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,13 +10,20 @@ import msgspec
 from pyfuse3 import RequestContext
 
 from csfs.domain.printable import printable, shown
-from csfs.domain.refusals import Refusal
-from csfs.lifecycle import processes
+from csfs.domain.refusals import Refusal, Rule
+from csfs.lifecycle import clock, processes
 from csfs.lifecycle.instance import timestamp
+from csfs.lifecycle.project import Project
+
+log = logging.getLogger(__name__)
 
 _KEPT = 1000
 _LONGEST = 4096
 """Bytes of a path and letters of a reason that are kept: both may be as long as a user likes."""
+_LONGEST_IN_LOG = 1000
+_LINES, _PER_SECONDS = 300, 60.0
+"""So many refusals are logged in so much time: anybody may be refused as often as they like, and the log lies
+beside the store."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,14 +62,21 @@ class RefusalLog:
 
     def __init__(self) -> None:
         self.entries: deque[Refused] = deque(maxlen=_KEPT)
+        self.counts = dict.fromkeys(Rule, 0)
+        """How often each rule was a reason since the mount."""
+        self._logged = 0
+        self._logging_since = clock.seconds()
 
     def record(
-        self, refusal: Refusal, operation: str, path: bytes, project: int | None, context: RequestContext
+        self, refusal: Refusal, operation: str, path: bytes, project: Project | None, context: RequestContext
     ) -> None:
+        """Keeps a refusal, and logs it unless it only counts another one up."""
         path, rule = path[:_LONGEST], refusal.rule.name
+        self.counts[refusal.rule] += 1
+        inode = None if project is None else project.inode
         if self.entries:
             last, before, of = self.entries[-1]
-            same = project == of if project is not None else path == before
+            same = inode == of if project is not None else path == before
             if same and (last.pid, last.rule, last.operation) == (context.pid, rule, operation):
                 self.entries[-1] = Refused(msgspec.structs.replace(last, count=last.count + 1), before, of)
                 return
@@ -82,7 +97,39 @@ class RefusalLog:
             reason=printable(reason),
             advice=refusal.advice,
         )
-        self.entries.append(Refused(entry, path, project))
+        self.entries.append(Refused(entry, path, inode))
+        self._log(entry, project)
+
+    def _log(self, entry: Entry, project: Project | None) -> None:
+        now = clock.seconds()
+        if now > self._logging_since + _PER_SECONDS:
+            if self._logged > _LINES:
+                log.info("%d refusals were not logged: they were too many", self._logged - _LINES)
+            self._logged, self._logging_since = 0, now
+        self._logged += 1
+        if self._logged > _LINES:
+            return
+        path, reason = entry.path[:_LONGEST_IN_LOG], entry.reason[:_LONGEST_IN_LOG]
+        request = {
+            "kind": entry.operation,
+            "project": None if project is None or project.record is None else project.record.uid,
+            "path": path,
+            "pid": entry.pid,
+            "command": entry.command,
+            "uid": entry.uid,
+            "errno": entry.errno,
+            "rule": entry.rule,
+        }
+        who = f"{entry.command or 'process'} ({entry.pid}), uid {entry.uid}"
+        log.info(
+            "%s of %s by %s: %s, %s",
+            entry.operation,
+            path or ".",
+            who,
+            entry.errno,
+            reason,
+            extra={"request": request},
+        )
 
     def lines(self, to_show: Callable[[Refused], bool] = lambda refused: True) -> bytes:
         """One JSON object a line, of those that are to be shown."""

@@ -105,6 +105,11 @@ class Tree:
         self._most = 1
         """Inodes that were known at the same time, since memory was given back."""
 
+    @property
+    def descriptors_kept(self) -> int:
+        """How many directories are open at the moment, the root aside."""
+        return len(self._recent)
+
     def id_of(self, found: os.stat_result) -> int:
         """The number under which the kernel knows a file: its own, unless another has that."""
         number = found.st_ino

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import lmdb
 import msgspec
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 MAP_SIZE = 1 << 40
 """Bytes of address space: the file grows only as it fills, so this never has to be changed."""
+
+_META_PAGES = 2
+"""With which each LMDB file begins."""
 
 DATABASES = (
     "instance",
@@ -52,6 +55,17 @@ DAMAGE: tuple[type[lmdb.Error], ...] = (
     lmdb.PanicError,
 )
 """What LMDB raises for a file whose content makes no sense."""
+
+
+class Pages(NamedTuple):
+    """The pages of a store's file."""
+
+    size: int
+    """Bytes of each."""
+    known: int
+    """How many the file has."""
+    free: int
+    """How many of these hold nothing, or say which do not: they are filled before the file grows."""
 
 
 class UnknownFormat(Exception):
@@ -148,6 +162,12 @@ class View:
             while found and (key := bytes(cursor.key())).startswith(_DEED) and len(key) == len(_DEED) + 8:
                 yield key, bytes(cursor.value())
                 found = cursor.next()
+
+    def pages(self) -> tuple[int, int]:
+        """How many pages hold something, and the size of one in bytes."""
+        found = [self._txn.stat(database) for database in (None, *self._db.values())]
+        used = sum(each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"] for each in found)
+        return used, found[0]["psize"]
 
     def temporaries(self) -> dict[str, bytes]:
         """The directories in which a temporary file may lie, relative to the backing directory."""
@@ -412,6 +432,13 @@ class Store:
                 self._environment.copyfd(fd, compact=True)
             except lmdb.Error as error:
                 raise as_oserror(error, os.path.dirname(self._path)) from error
+
+    def pages(self) -> "Pages":
+        """How much of its file the store uses. Raises OSError."""
+        used, size = self.read(View.pages)
+        with self._in_use:
+            known = self._environment.info()["last_pgno"] + 1
+        return Pages(size=size, known=known, free=max(known - used - _META_PAGES, 0))
 
     @property
     def problem(self) -> str:

@@ -1,20 +1,23 @@
 """A mount of which one handler has an error in it.
 
-`python -m tests.mount.broken BACKING MOUNTPOINT STATE`. Looking up a name that contains `broken` fails as no
-handler should.
+`python -m tests.mount.broken BACKING MOUNTPOINT STATE [LOG]`, LOG being `text` or `json`. Looking up a name
+that contains `broken` fails as no handler should.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
+from csfs.cli import daemon_log
 from csfs.mount import daemon
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.options import MountOptions
 
 
 def main() -> None:
-    backing, mountpoint, state = sys.argv[1:]
+    backing, mountpoint, state, *log = sys.argv[1:]
+    if log:
+        daemon_log.to_stderr(*log)
     lookup = Directory.lookup
 
     async def failing(self: Directory, name: bytes, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`csfs mount`, `umount` and `status`, and the end of a daemon."""
+"""`csfs mount` and `umount`, and the end of a daemon."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import csfs
 from tests.mount.conftest import LabMaker
 from tests.mount.lab import Lab, alive, wait_for
 
@@ -101,32 +100,6 @@ def test_a_busy_mount_is_not_unmounted(lab: Lab) -> None:
         lab.umount().refused("busy", "fuser")
         assert (lab / "f").read_text() == "x\n"
     lab.umount().ok()
-
-
-def test_status_lists_the_mounts(labs: tuple[Lab, Lab]) -> None:
-    one, two = labs
-    found = {m["mountpoint"]: m for m in json.loads(one.csfs("status", "--json").ok().out)}
-    for lab in labs:
-        shown = found[str(lab.mountpoint)]
-        assert {each["instance"] for each in shown.pop("sessions")} <= {"lab1", "lab2"} - {lab.name}
-        assert shown == {
-            "mountpoint": str(lab.mountpoint),
-            "backing": str(lab.backing),
-            "instance": lab.name,
-            "pid": lab.pid,
-            "state": "ready",
-            "version": csfs.__version__,
-            "heartbeat": {"takeover_seconds": 300.0, "late": False, "problem": ""},
-            "store_problem": "",
-            "exports_failing": {},
-            "backup": {"last": None, "failing": ""},
-        }
-    assert str(two.mountpoint) in one.csfs("status").ok().out.split()
-    two.kill()
-    found = {m["mountpoint"]: m for m in json.loads(one.csfs("status", "--json").ok().out)}
-    assert found[str(two.mountpoint)]["state"] == "dead"
-    assert found[str(one.mountpoint)]["state"] == "ready"
-    two.umount().ok()
 
 
 def test_mounting_again_after_a_crash_ends_the_dead_mount(sample: Path, make_lab: LabMaker) -> None:

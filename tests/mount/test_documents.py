@@ -160,14 +160,14 @@ def test_an_export_that_fails_is_shown_and_made_up_for(tmp_path: Path, make_lab:
         exported = "getfattr --only-values -n user.csfs.exported CS-a/project.json"
         assert lab.run(exported).ok().out == "no"
         assert json.loads((lab.backing / "CS-a/project.json").read_text())["title"] == "CS-a"
-        assert "No space left" in lab.csfs("status").ok().out
+        assert lab.csfs("status", lab.mountpoint).refused("No space left").code == 3
         assert "not on the backing directory yet" in lab.why("CS-a")
         lab.run("rm CS-a/cs.lock").refused("No space left")
         assert lab.state_of("CS-a") == "attached"
         lab.run("rm CS-a/full").ok()
         wait_for(lambda: lab.run(exported).out == "yes", "the export is made up for")
         assert json.loads((lab.backing / "CS-a/project.json").read_text()) == document
-        assert "No space left" not in lab.csfs("status").ok().out
+        assert "No space left" not in lab.csfs("status", lab.mountpoint).ok().out
         lab.run("rm CS-a/cs.lock").ok()
         lab.umount().ok()
         lab.check_traces()

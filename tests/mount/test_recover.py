@@ -250,7 +250,7 @@ def test_a_mount_backs_up_by_itself(sample: Path, make_lab: LabMaker) -> None:
     wait_for(lambda: len(backup.listed(place)) == 1, "the backup of the mount")
     wait_for(lambda: lab.status["backup"]["last"] is not None, "the status tells of it")  # type: ignore[index]
     last = lab.status["backup"]["last"]  # type: ignore[index]
-    assert last in lab.csfs("status").ok().out
+    assert last in lab.csfs("status", lab.mountpoint).ok().out
     lab.umount().ok()
     lab.mount()
     assert lab.status["backup"]["every_hours"] == 24  # type: ignore[index]
@@ -276,7 +276,7 @@ def test_a_backup_that_fails_is_shown(sample: Path, make_lab: LabMaker) -> None:
     (lab.state / "lab1" / "backups").write_text("in the way")
     lab.mount()
     wait_for(lambda: bool(lab.status["backup"]["failing"]), "the failure")  # type: ignore[index]
-    assert "the backup fails" in lab.csfs("status").ok().out
+    assert lab.csfs("status", lab.mountpoint).refused("the backup fails").code == 3
     assert lab.state_of("CS-a") == "attached"
 
 

@@ -50,10 +50,10 @@ def rescued(lab: Lab) -> list[str]:
 def test_status_lists_who_else_is_there(pair: tuple[Lab, Lab]) -> None:
     lab1, lab2 = pair
     wait_for(lambda: life(lab2, "lab1") == "alive", "lab1 is seen to live")
-    assert "lab2 shares its storage with lab1: alive on" in lab2.csfs("status").ok().out
+    assert "lab2 shares its storage with lab1: alive on" in lab2.csfs("status", lab2.mountpoint).ok().out
     lab1.umount().ok()
     wait_for(lambda: life(lab2, "lab1") == "unmounted", "lab1 is seen to have ended")
-    assert "lab2 shares its storage with lab1: unmounted on" in lab2.csfs("status").ok().out
+    assert "lab2 shares its storage with lab1: unmounted on" in lab2.csfs("status", lab2.mountpoint).ok().out
 
 
 def test_not_while_the_owner_lives(pair: tuple[Lab, Lab]) -> None:

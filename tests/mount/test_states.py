@@ -169,7 +169,7 @@ def test_boundaries_of_a_project_are_strict(sample: Path, lab: Lab) -> None:
 
 def test_control_directory(sample: Path, lab: Lab) -> None:
     assert ".csfs" not in os.listdir(lab.mountpoint)
-    assert sorted(os.listdir(lab / ".csfs")) == ["history", "projects", "refusals", "status.json"]
+    assert sorted(os.listdir(lab / ".csfs")) == ["history", "metrics", "projects", "refusals", "status.json"]
     assert lab.status["mountpoint"] == str(lab.mountpoint)
     lab.run("touch CS-a/cs.lock").ok()
     lab.run("cat .csfs/projects/P1/J2/job.json | cmp - CS-a/J2/job.json").ok()

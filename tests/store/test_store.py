@@ -659,6 +659,20 @@ async def test_a_page_of_a_manifest(store: Store) -> None:
     assert store.read(lambda view: view.manifest_page(2, 0)) is None
 
 
+async def test_pages_that_hold_nothing_are_told(store: Store, directory: Path) -> None:
+    empty = store.pages()
+    for number in range(20):
+        await store.write(put(f"J{number}/job.json", bytes(40_000)))
+    full = store.pages()
+    assert full.size * full.known == (directory / "data.mdb").stat().st_size
+    assert full.known - full.free >= empty.known - empty.free + 20 * 40_000 // full.size
+    await store.write(lambda change: change.forget_project(1))
+    await store.write(put("J1/job.json", b"{}"))  # what the last transaction freed counts from here on
+    after = store.pages()
+    assert after.free - full.free >= 20 * 40_000 // full.size
+    assert after.free < after.known <= full.known + 20
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_damage_anywhere_is_refused_or_harmless(directory: Path, seed: int) -> None:
     """Documents that were overwritten are what they are; to read what opens never ends the process."""

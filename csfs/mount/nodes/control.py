@@ -1,6 +1,7 @@
 """.csfs at the root of the mount: what the instance knows, as files. Not listed, but always there.
 
 .csfs/status.json             this mount
+.csfs/metrics                 the same in numbers, for Prometheus
 .csfs/history                 the lifecycle actions that were done, one JSON object a line
 .csfs/refusals                the requests that were refused, likewise
 .csfs/projects/P7/            a project of the instance, wherever its directory is
@@ -21,7 +22,7 @@ from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, Set
 
 from csfs.domain import names, refusals
 from csfs.lifecycle.forget import forget
-from csfs.mount import attributes
+from csfs.mount import attributes, metrics
 from csfs.mount.handles import ContentHandle, DirectoryHandle, FileHandle
 from csfs.mount.nodes.base import Always, Node
 from csfs.mount.nodes.content import ContentFile
@@ -156,11 +157,13 @@ class ControlDirectory(VirtualDirectory):
         super().__init__(mount, inode, Always(), None)
 
     def names_here(self) -> list[str]:
-        return ["history", "projects", "refusals", "status.json"]
+        return ["history", "metrics", "projects", "refusals", "status.json"]
 
     def node_here(self, name: str) -> Node | None:
         if name == "history":
             return Report(self, name, self._history)
+        if name == "metrics":
+            return Metrics(self, name)
         if name == "projects":
             return ProjectRecords(self.mount, self.inode_here(name, is_directory=True), Always(), None)
         if name == "refusals":
@@ -297,6 +300,24 @@ class Refusals(Report):
 
         content = await self.mount.instance.io(self.mount.refusals.lines, is_for_caller)
         handle = ContentHandle(self.inode, context, False, bytearray(content))
+        return FileInfo(fh=self.mount.handles.add_file(handle), direct_io=True)
+
+
+class Metrics(ContentFile):
+    """The mount in numbers. Its size is not known before it is read, as that of files in /proc."""
+
+    __slots__ = ()
+
+    def __init__(self, parent: VirtualDirectory, name: str) -> None:
+        super().__init__(parent.mount, parent.inode_here(name), Always(), None)
+
+    async def getattr(self) -> EntryAttributes:
+        return _attributes(self.inode, stat.S_IFREG | 0o444, nlink=1)
+
+    async def open(self, flags: int, context: RequestContext) -> FileInfo:
+        if writes(flags):
+            raise refusals.control()
+        handle = ContentHandle(self.inode, context, False, bytearray(await metrics.page(self.mount)))
         return FileInfo(fh=self.mount.handles.add_file(handle), direct_io=True)
 
 
