@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from tests.crash.control import compile_library
 from tests.crash.zygote import Zygote
@@ -39,31 +38,3 @@ def place() -> Iterator[Path]:
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
-
-
-class Points:
-    """How many system calls of each action a daemon was killed at."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.steps = 0
-        """How many the test against the model has made."""
-
-    def add(self, action: str, count: int) -> None:
-        self.counts[action] = self.counts.get(action, 0) + count
-
-
-_points = Points()
-
-
-@pytest.fixture
-def points() -> Points:
-    return _points
-
-
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    if _points.counts:
-        told = ", ".join(f"{action} {count}" for action, count in _points.counts.items())
-        terminalreporter.write_line(f"killed at {sum(_points.counts.values())} calls: {told}")
-    if _points.steps:
-        terminalreporter.write_line(f"{_points.steps} steps agree with the model")

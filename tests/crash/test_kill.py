@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Points
 from tests.crash.actions import ACTIONS, BY_NAME, Action
-from tests.crash.conftest import EVERY_CALL, Points
+from tests.crash.conftest import EVERY_CALL
 from tests.crash.control import Control
 from tests.crash.site import Site, temporary_site
 from tests.crash.zygote import MountFailed, Zygote

@@ -16,7 +16,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 
 from csfs.domain import names
 from csfs.domain.job import ACTIVE, TRANSITIONS, JobStatus
-from tests.crash.conftest import Points
+from tests.conftest import Points
 from tests.crash.doer import Doer
 from tests.crash.model import PROJECT, WORKSPACES, Content, Directory, World
 from tests.crash.model_machine import CONTAINERS, PATHS, Effect, Machine

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Points
 from tests.crash.actions import BY_NAME, Action
-from tests.crash.conftest import EVERY_CALL, Points
+from tests.crash.conftest import EVERY_CALL
 from tests.crash.disk import Disk
 from tests.crash.site import Site, temporary_site
 from tests.crash.test_kill import begin, check_outcome, did, repeat
