@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 MOUNT_SECONDS = 20
+_MANY_FILES = 500_000
 
 
 class Filesystem(Protocol):
@@ -103,12 +104,13 @@ def peers(place: Path, libfuse: Path | None) -> tuple[list[Filesystem], list[str
             "libfuse's passthrough_hp and passthrough_ll: name the build's example directory (--libfuse)"
         )
     else:
-        hp, ll = libfuse / "passthrough_hp", libfuse / "passthrough_ll"
-        found.append(
-            Command("passthrough_hp", str(hp), "--foreground", "{backing}", "{mountpoint}", stays=True)
-        )
-        source = "source={backing},allow_other"
-        found.append(Command("passthrough_ll", str(ll), "-f", "-o", source, "{mountpoint}", stays=True))
+        hp, ll = str(libfuse / "passthrough_hp"), str(libfuse / "passthrough_ll")
+        # They keep a descriptor for each inode.
+        many = ("prlimit", f"--nofile={_MANY_FILES}")
+        words = (*many, hp, "--foreground", "{backing}", "{mountpoint}")
+        found.append(Command("passthrough_hp", *words, stays=True))
+        words = (*many, ll, "-f", "-o", "source={backing},allow_other", "{mountpoint}")
+        found.append(Command("passthrough_ll", *words, stays=True))
     return found, missing
 
 

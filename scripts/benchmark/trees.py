@@ -20,11 +20,23 @@ class Trees:
     def __init__(self, place: Path, *, megabytes: int, links: int) -> None:
         self.backing, self.outside = place / "backing", place / "outside"
         self.stack_bytes, self.links = megabytes * _CHUNK, links
+        self._aside = 0
         self.directories = [f"small/{number:03}" for number in range(_DIRECTORIES)]
         self.files = [f"{each}/{number:03}.txt" for each in self.directories for number in range(_FILES)]
 
+    @property
+    def root(self) -> Path:
+        """The project, on the backing filesystem itself."""
+        return self.backing / self.project
+
+    def put_aside(self, directory: Path) -> None:
+        """Takes a directory out of the project, on the backing filesystem."""
+        self._aside += 1
+        self.backing.with_name("aside").mkdir(exist_ok=True)
+        directory.rename(self.backing.with_name("aside") / str(self._aside))
+
     def make(self) -> None:
-        root = self.backing / self.project
+        root = self.root
         root.mkdir(parents=True)
         head = {"uid": "P1", "uid_num": 1, "title": "bench", "project_dir": "", "detached": True}
         (root / "project.json").write_text(json.dumps(head))
