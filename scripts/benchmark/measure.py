@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
@@ -52,7 +53,7 @@ def run(
                 for filesystem in filesystems[first:] + filesystems[:first]:
                     try:
                         rate = _once(row, filesystem, trees, mountpoint, clients)
-                    except (OSError, RuntimeError) as error:
+                    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
                         say(f"{filesystem.name} failed at {name}: {error}")
                         continue
                     yield Measured(name, row.unit, filesystem.name, turn, rate)
