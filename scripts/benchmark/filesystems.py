@@ -1,6 +1,7 @@
 """The filesystems that are compared: each shows the same backing directory at a mount point of its own."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 MOUNT_SECONDS = 20
-_MANY_FILES = 500_000
 
 
 class Filesystem(Protocol):
@@ -105,8 +105,9 @@ def peers(place: Path, libfuse: Path | None) -> tuple[list[Filesystem], list[str
         )
     else:
         hp, ll = str(libfuse / "passthrough_hp"), str(libfuse / "passthrough_ll")
-        # They keep a descriptor for each inode.
-        many = ("prlimit", f"--nofile={_MANY_FILES}")
+        # They keep a descriptor for each inode, and fail where a row has more files than that.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        many = ("prlimit", f"--nofile={most}")
         words = (*many, hp, "--foreground", "{backing}", "{mountpoint}")
         found.append(Command("passthrough_hp", *words, stays=True))
         words = (*many, ll, "-f", "-o", "source={backing},allow_other", "{mountpoint}")
