@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CLIENTS = 8
 WORST_SECONDS = 0.05
 HAMMER = """
@@ -30,6 +32,7 @@ while time.monotonic() < end:
 """
 
 
+@pytest.mark.alone
 def test_a_timer_is_on_time_under_full_load(tmp_path: Path) -> None:
     for name in ("backing", "mnt", "state"):
         (tmp_path / name).mkdir()

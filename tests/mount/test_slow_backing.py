@@ -68,6 +68,7 @@ def rate(lab: Lab, clients: int, first: int) -> float:
     return len(paths) / (time.monotonic() - began)
 
 
+@pytest.mark.alone
 def test_waiting_overlaps(slow_lab: Lab) -> None:
     assert slow_lab.status["io"] == "threads"
     (slow_lab / "CS-a/J1/0").stat()
