@@ -4,11 +4,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from csfs.cli.instance_options import chosen, instance_options, take_backing
 from csfs.cli.mounts import mount_at, unmount
 from csfs.domain.printable import printable
 
@@ -16,25 +18,15 @@ if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
 
 
-def default_state() -> Path:
-    """Where instances are kept: /var/lib/csfs for root, the XDG state directory otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/csfs")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "csfs"
-
-
 @click.command("mount")
-@click.argument("backing", type=click.Path(resolve_path=True))
-@click.argument("mountpoint", type=click.Path(resolve_path=True))
-@click.option("--instance", required=True, metavar="NAME", help="Made at the first use of a name.")
-@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.argument("words", nargs=-1, metavar="[BACKING] MOUNTPOINT")
+@instance_options
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 @click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
 def command(
-    backing: str,
-    mountpoint: str,
-    instance: str,
+    words: tuple[str, ...],
+    config: Path | None,
+    instance: str | None,
     state: Path | None,
     foreground: bool,
     fuse: tuple[str, ...],
@@ -42,21 +34,34 @@ def command(
     """Mount BACKING, a directory with projects, on MOUNTPOINT for an instance.
 
     Returns once the mount answers; the reason is on standard error if it does not come about.
-    BACKING and MOUNTPOINT may be the same directory.
+    BACKING and MOUNTPOINT may be the same directory. An instance is made at the first use of its name.
+
+    With --config the mount has several backing directories, its containers: each appears as a directory at
+    the top. A file for that:
+
+    \b
+      [instance]
+      name = "lab1"
+      state = "/var/lib/csfs"    # if it is to be another one than that of --state
+      [containers]
+      ssd = "/fast/projects"
+      hdd = "/bulk/projects"
 
     \b
     Examples:
       csfs mount /data/projects /mnt/cs --instance lab1
       csfs mount /data /data --instance lab1
+      csfs mount --config lab1.toml /mnt/cs
     """
-    from csfs.mount.options import MountOptions
-
+    backing, rest = take_backing(config, words)
+    if len(rest) != 1:
+        raise click.UsageError("name one mount point: BACKING MOUNTPOINT, or --config FILE MOUNTPOINT")
+    mountpoint = os.path.realpath(rest[0])
+    options = chosen(config, backing, instance, state)
     _clear(mountpoint)
-    options = MountOptions(
-        backing=backing,
+    options = replace(
+        options,
         mountpoint=mountpoint,
-        instance=instance,
-        state=(state or default_state()).absolute(),
         fuse=frozenset(word for words in fuse for word in words.split(",") if word),
     )
     if foreground:

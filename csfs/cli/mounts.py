@@ -29,11 +29,24 @@ class Other(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
-    """Of the mount itself."""
+    """Of the mount itself, on one storage."""
 
     takeover_seconds: float = 0
     late: bool = False
     problem: str = ""
+
+
+class Container(msgspec.Struct, kw_only=True, frozen=True):
+    """One backing directory of a mount."""
+
+    name: str = ""
+    """The directory at the top of the mount as which it appears; empty: it is the root of the mount."""
+    backing: str = ""
+    away: str = ""
+    """Why it was not there when it was to be mounted."""
+    sessions: list[Other] = []
+    """The other instances on the same storage."""
+    heartbeat: Heartbeat = Heartbeat()
 
 
 class LastBackup(msgspec.Struct):
@@ -53,9 +66,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     instance: str | None = None
     pid: int | None = None
     state: str = "ready"
-    sessions: list[Other] = []
-    """The other instances on the same storage."""
-    heartbeat: Heartbeat = Heartbeat()
+    containers: list[Container] = []
     store_problem: str = ""
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""

@@ -1,9 +1,11 @@
 """`csfs status`: the mounts of this node."""
 
+import os
+
 import click
 import msgspec
 
-from csfs.cli.mounts import all_mounts
+from csfs.cli.mounts import Container, Mounted, all_mounts
 from csfs.cli.say import say
 from csfs.domain.printable import printable
 
@@ -46,17 +48,29 @@ def command(as_json: bool) -> None:
         console.width = max(console.width, console.measure(table, options=unbounded).maximum)
     console.print(table)
     for mount in found:
-        if mount.heartbeat.problem:
-            say(f"{mount.mountpoint}: {mount.heartbeat.problem}")
-        elif mount.heartbeat.late:
-            say(f"{mount.mountpoint}: the heartbeat is late; does the storage answer?")
+        for container in mount.containers:
+            _tell(mount, container)
         if mount.store_problem:
             say(f"{mount.mountpoint}: the store of {mount.instance} fails: {mount.store_problem}")
-        for other in mount.sessions:
-            silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
-            life = f"{other.life} on {other.host}{silent}"
-            say(f"{mount.instance} shares its storage with {other.instance}: {life}")
         for document, reason in mount.exports_failing.items():
             say(f"{mount.mountpoint}: {document} cannot be exported ({reason}); it is tried again")
         if mount.backup is not None and mount.backup.failing:
             say(f"{mount.mountpoint}: the backup fails ({mount.backup.failing}); it is tried again")
+
+
+def _tell(mount: Mounted, container: Container) -> None:
+    """What there is to say of one backing directory."""
+    place = os.path.join(mount.mountpoint, container.name).rstrip("/")
+    if container.away:
+        say(f"{place} is away: {container.backing}: {container.away}")
+    elif container.name:
+        say(f"{place} is {container.backing}")
+    if container.heartbeat.problem:
+        say(f"{place}: {container.heartbeat.problem}")
+    elif container.heartbeat.late:
+        say(f"{place}: the heartbeat is late; does the storage answer?")
+    where = f"storage {container.name}" if container.name else "storage"
+    for other in container.sessions:
+        silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
+        life = f"{other.life} on {other.host}{silent}"
+        say(f"{mount.instance} shares its {where} with {other.instance}: {life}")

@@ -12,6 +12,8 @@ from csfs.domain.printable import printable
 from csfs.domain.state import State
 
 _SHOWN = 5
+_AWAY = "away"
+"""What is said of a container whose backing directory is not there, in place of a state."""
 _PREFIX = "user.csfs."
 
 
@@ -82,6 +84,9 @@ def _project(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
 def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:
     if project is None:
         say(f"{target} belongs to no project")
+        return
+    if facts["state"] == _AWAY:
+        say(f"{project} is a container that is away: {facts.get('reason', '')}")
         return
     called = f" {facts['uid']}" if "uid" in facts else ""
     say(f"{project} is a project directory, state {facts['state']}{called}")

@@ -32,7 +32,7 @@ async def returning(instance: Instance, project: Project) -> records.Project | N
 def _is_in_its_place(instance: Instance, record: records.Project) -> bool:
     """Whether the archived directory lies where it was; another may have got its inode number."""
     try:
-        original = instance.backing.descend(record.path)
+        original = instance.backings.descend(record.path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return is_directory_of(record, original) and lockfile.content_of(original) == record.lock_content

@@ -22,7 +22,7 @@ from pyfuse3 import (
 from csfs.backing.io import in_thread
 from csfs.domain import refusals
 from csfs.domain.refusals import Refusal, Rule
-from csfs.mount import failures, privileges
+from csfs.mount import capacity, failures, kernel, privileges
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node, is_copying, without_virtual
@@ -39,18 +39,6 @@ _THREADED_BYTES = 256 * 1024
 """Reads and writes of at least this much leave the event loop; below, a thread costs more than it saves."""
 
 _OF_OTHERS = frozenset({Rule.FOREIGN, Rule.FOREIGN_DIRECTORY, Rule.LOST, Rule.INERT_LOCK})
-
-_STATVFS = (
-    "f_bsize",
-    "f_frsize",
-    "f_blocks",
-    "f_bfree",
-    "f_bavail",
-    "f_files",
-    "f_ffree",
-    "f_favail",
-    "f_namemax",
-)
 
 
 def answering(
@@ -117,7 +105,7 @@ class Operations(pyfuse3.Operations):
         if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
             path = os.path.join(path, args[1])
         project = inode.node.project if inode.node is not None else None
-        of = None if project is None else project.inode
+        of = None if project is None else self._mount.tree.id_at(project.directory)
         self._mount.refusals.record(refusal, operation, path, of, context)
 
     async def look_again(self, args: Sequence[Any]) -> bool:
@@ -180,11 +168,8 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        found = await self._mount.instance.io(os.fstatvfs, self._mount.instance.backing.fd)
-        result = StatvfsData()
-        for field in _STATVFS:
-            setattr(result, field, getattr(found, field))
-        return result
+        inode = self._mount.tree.inodes.get(kernel.asked_about(), self._mount.tree.root)
+        return await capacity.of(self._mount.instance.backings, inode.backing)
 
     # -- directories ---------------------------------------------------------------------------------
 
@@ -269,7 +254,7 @@ class Operations(pyfuse3.Operations):
         handle = self._mount.handles.files[fh]
         if isinstance(handle, ContentHandle):
             return bytes(handle.content[off : off + size])
-        run = in_thread if size >= _THREADED_BYTES else self._mount.instance.io
+        run = in_thread if size >= _THREADED_BYTES else handle.inode.backing.io
         return await run(os.pread, _data(handle).fd, size, off)
 
     @answering
@@ -282,11 +267,11 @@ class Operations(pyfuse3.Operations):
             await self._mount.confirm(data.project)
         if data.privileged:
             await self._end_privileges(data)
-        run = in_thread if len(buf) >= _THREADED_BYTES else self._mount.instance.io
+        run = in_thread if len(buf) >= _THREADED_BYTES else handle.inode.backing.io
         return await run(os.pwrite, data.fd, buf, off)
 
     async def _end_privileges(self, data: DataHandle) -> None:
-        await self._mount.instance.io(privileges.end, data.fd, data.context.uid)
+        await data.inode.backing.io(privileges.end, data.fd, data.context.uid)
         data.privileged = False
         # The kernel runs a file with the mode that it knows. To forget attributes alone waits for nothing.
         pyfuse3.invalidate_inode(data.inode.id, attr_only=True)
@@ -299,7 +284,7 @@ class Operations(pyfuse3.Operations):
         elif isinstance(handle, ContentHandle):
             await _save(handle)
         elif handle.writable:
-            await self._mount.instance.io(_flush, _data(handle).fd)
+            await handle.inode.backing.io(_flush, _data(handle).fd)
 
     @answering
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -315,7 +300,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(handle, DataHandle):
             if handle.passthrough:
                 self._mount.passthrough.release(handle.inode.id)
-            await self._mount.instance.io(os.close, handle.fd)
+            await handle.inode.backing.io(os.close, handle.fd)
 
     # -- extended attributes -------------------------------------------------------------------------
 

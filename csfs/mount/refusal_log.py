@@ -46,7 +46,7 @@ class Refused(NamedTuple):
     entry: Entry
     path: bytes
     project: int | None
-    """The number of the directory of the project that it is about, if there is one."""
+    """The number, on the mount, of the directory of the project that it is about, if there is one."""
 
 
 class RefusalLog:

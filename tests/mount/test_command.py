@@ -107,14 +107,20 @@ def test_status_lists_the_mounts(labs: tuple[Lab, Lab]) -> None:
     found = {m["mountpoint"]: m for m in json.loads(one.csfs("status", "--json").ok().out)}
     for lab in labs:
         shown = found[str(lab.mountpoint)]
-        assert {each["instance"] for each in shown.pop("sessions")} <= {"lab1", "lab2"} - {lab.name}
+        [container] = shown.pop("containers")
+        assert {each["instance"] for each in container.pop("sessions")} <= {"lab1", "lab2"} - {lab.name}
+        assert container == {
+            "name": "",
+            "backing": str(lab.backing),
+            "away": "",
+            "heartbeat": {"takeover_seconds": 300.0, "late": False, "problem": ""},
+        }
         assert shown == {
             "mountpoint": str(lab.mountpoint),
             "backing": str(lab.backing),
             "instance": lab.name,
             "pid": lab.pid,
             "state": "ready",
-            "heartbeat": {"takeover_seconds": 300.0, "late": False, "problem": ""},
             "store_problem": "",
             "exports_failing": {},
             "backup": {"last": None, "failing": ""},

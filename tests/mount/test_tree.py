@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from csfs.backing.backings import Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.mount.tree import Inode, Tree
 
@@ -14,7 +15,7 @@ LIMIT = 3
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    return Tree(Descriptor.root(str(tmp_path)), descriptors=LIMIT)
+    return Tree(Backings.of_one(Descriptor.root(str(tmp_path))), descriptors=LIMIT)
 
 
 def see(tree: Tree, parent: Inode, name: str) -> Inode:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing.descriptor import Descriptor, open_known
+from csfs.backing.io import Io
 from csfs.domain import refusals
 from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
@@ -107,6 +108,11 @@ class Node:
         """The project it lies in, whatever its state; None in a container."""
 
     @property
+    def io(self) -> Io:
+        """How calls to the filesystem on which it lies are made."""
+        return self.inode.backing.io
+
+    @property
     def is_free(self) -> bool:
         """Whether it belongs to no instance."""
         return self.project is None or self.project.is_free
@@ -161,9 +167,9 @@ class BackingNode(Node):
 
     async def stat(self) -> os.stat_result:
         if self.inode.open_fds:
-            return await self.mount.instance.io(os.fstat, self.inode.open_fds[0])
+            return await self.io(os.fstat, self.inode.open_fds[0])
         directory, name = self.place()
-        return await self.mount.instance.io(directory.stat, name)
+        return await self.io(directory.stat, name)
 
     async def getattr(self) -> EntryAttributes:
         return attributes.of_file(await self.stat(), self.inode)
@@ -176,7 +182,7 @@ class BackingNode(Node):
         context: RequestContext,
     ) -> EntryAttributes:
         self.refuse_change()
-        await self.mount.instance.io(self._apply, wanted, fields, context.uid)
+        await self.io(self._apply, wanted, fields, context.uid)
         return await self.getattr()
 
     def _apply(self, wanted: EntryAttributes, fields: SetattrFields, uid: int) -> None:
@@ -191,7 +197,7 @@ class BackingNode(Node):
 
     async def readlink(self) -> bytes:
         directory, name = self.place()
-        return await self.mount.instance.io(_readlink, directory, name)
+        return await self.io(_readlink, directory, name)
 
     def xattr_path(self) -> bytes:
         """A path for the calls on extended attributes, which take no directory descriptor."""
@@ -207,11 +213,11 @@ class BackingNode(Node):
         if name.startswith(VIRTUAL_ATTRIBUTES):
             raise OSError(errno.ENODATA, "no such attribute")
         path, follow = self.xattr_path(), self._follow()
-        return await self.mount.instance.io(lambda: os.getxattr(path, name, follow_symlinks=follow))
+        return await self.io(lambda: os.getxattr(path, name, follow_symlinks=follow))
 
     async def listxattr(self) -> list[bytes]:
         path, follow = self.xattr_path(), self._follow()
-        found = await self.mount.instance.io(lambda: os.listxattr(path, follow_symlinks=follow))
+        found = await self.io(lambda: os.listxattr(path, follow_symlinks=follow))
         return without_virtual(list(map(os.fsencode, found)))
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
@@ -221,14 +227,14 @@ class BackingNode(Node):
             raise refusals.unknown_attribute(os.fsdecode(name))
         self.refuse_change()
         path, follow = self.xattr_path(), self._follow()
-        await self.mount.instance.io(lambda: os.setxattr(path, name, value, follow_symlinks=follow))
+        await self.io(lambda: os.setxattr(path, name, value, follow_symlinks=follow))
 
     async def removexattr(self, name: bytes) -> None:
         if name.startswith(VIRTUAL_ATTRIBUTES):
             raise refusals.unknown_attribute(os.fsdecode(name))
         self.refuse_change()
         path, follow = self.xattr_path(), self._follow()
-        await self.mount.instance.io(lambda: os.removexattr(path, name, follow_symlinks=follow))
+        await self.io(lambda: os.removexattr(path, name, follow_symlinks=follow))
 
 
 def _readlink(directory: Descriptor, name: bytes) -> bytes:

@@ -43,7 +43,9 @@ def open_data(
     written to a file with privileges. The kernel allows no mixture of passthrough and page cache in one file;
     direct I/O goes with both.
     """
-    backing_id = mount.passthrough.open(inode.id, fd, cached=bool(inode.open_fds))
+    backing_id = mount.passthrough.open(
+        inode.id, fd, container=inode.backing.container, cached=bool(inode.open_fds)
+    )
     strict = writable and (privileged or (mount.strict and project is not None))
     handle = DataHandle(
         inode, context, writable, fd, project=project, passthrough=bool(backing_id), privileged=privileged
@@ -66,7 +68,7 @@ class DataFile(BackingNode):
             self._refuse_inert_lock()
         self.mount.handles.refuse_more()
         directory, name = self.place()
-        io, number = self.mount.instance.io, self.inode.number
+        io, number = self.io, self.inode.number
         fd, privileged = await io(_open, directory, name, flags & _KEPT, number, context.uid)
         return open_data(self.mount, self.inode, fd, writable, context, self.project, privileged=privileged)
 
@@ -79,7 +81,7 @@ class DataFile(BackingNode):
     ) -> EntryAttributes:
         if isinstance(handle, DataHandle) and fields.update_size:
             self.refuse_change()
-            await self.mount.instance.io(apply_to_descriptor, handle.fd, wanted, fields, context.uid)
+            await self.io(apply_to_descriptor, handle.fd, wanted, fields, context.uid)
             return attributes.of_file(await self.stat(), self.inode)
         if fields.update_mtime or fields.update_size:
             self._refuse_inert_lock()
