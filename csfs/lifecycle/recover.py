@@ -204,7 +204,7 @@ async def _fill(
         dry_run=wanted.dry_run,
     )
     former = {record.number: record for record in store.read(View.projects)}
-    claims = _claims(seen, base.uuid, former, report)
+    claims = _claims(backings, seen, base.uuid, former, report)
     await store.write(lambda change: _drop_intents(change, claims.keys()))
     taken: list[records.Project] = []
     for number, (sighting, record) in sorted(claims.items()):
@@ -225,7 +225,7 @@ async def _fill(
             continue
         taken.append(record)
         report.projects.append(told)
-    await _keep(store, taken, seen, report)
+    await _keep(backings, store, taken, seen, report)
     counters = [base.next_project, 1 + survey.greatest_number(backings, seen, base.uuid)]
     counters += [1 + number for number in former]
     if present.instance is not None and present.instance.uuid == base.uuid:
@@ -239,12 +239,16 @@ async def _fill(
 
 
 def _claims(
-    seen: list[Sighting], uuid: str, former: dict[int, records.Project], report: Report
+    backings: Backings,
+    seen: list[Sighting],
+    uuid: str,
+    former: dict[int, records.Project],
+    report: Report,
 ) -> dict[int, tuple[Sighting, records.Project]]:
     """The directories that this instance holds, and the record of each, by P-number."""
     found: dict[int, tuple[Sighting, records.Project]] = {}
     for each in sorted(seen, key=lambda each: each.lock.epoch if isinstance(each.lock, lock.Lock) else 0):
-        record, why = _record(each, uuid, former)
+        record, why = _record(backings, each, uuid, former)
         if record is None:
             if why:
                 report.passed_over.append(Aside(_uid(each), each.shown, why))
@@ -258,7 +262,7 @@ def _claims(
 
 
 def _record(
-    sighting: Sighting, uuid: str, former: dict[int, records.Project]
+    backings: Backings, sighting: Sighting, uuid: str, former: dict[int, records.Project]
 ) -> tuple[records.Project | None, str]:
     """The record that a lock stands for; None, and why if that is worth telling, if it is not to be taken."""
     found = sighting.lock
@@ -266,7 +270,7 @@ def _record(
         for record in former.values():
             if record.state == "detached" or record.lock_content != sighting.content:
                 continue
-            if lock.is_same_directory(record.inode, record.born, sighting.inode, sighting.born):
+            if _is_same_place(backings, record, sighting):
                 return msgspec.structs.replace(record, path=sighting.path), ""
         return None, "its cs.lock was not written by csfs, so it does not tell whose it is"
     if found.instance_uuid != uuid:
@@ -313,7 +317,9 @@ def _drop_intents(change: Change, taken: Set[int]) -> None:
             change.drop_intent(intent.after.number)
 
 
-async def _keep(store: Store, taken: list[records.Project], seen: list[Sighting], report: Report) -> None:
+async def _keep(
+    backings: Backings, store: Store, taken: list[records.Project], seen: list[Sighting], report: Report
+) -> None:
     """Tells of the projects of the backup whose lock was not found; they stay as they are.
 
     One whose directory this instance has attached anew since was detached in between.
@@ -322,7 +328,7 @@ async def _keep(store: Store, taken: list[records.Project], seen: list[Sighting]
     for record in store.read(View.projects):
         if record.number in numbers:
             continue
-        again = next((each for each in taken if _is_same_place(record, each)), None)
+        again = next((each for each in taken if _is_same_place(backings, record, each)), None)
         if record.state == "attached" and again is not None:
             after = as_detached(record, timestamp())
             await store.write(lambda change, after=after: _detach(change, after))  # type: ignore[misc]
@@ -344,7 +350,9 @@ def _is_restored(record: records.Project, sighting: Sighting) -> bool:
     return record.state == "attached" and (found.lock_id, sighting.path) == (record.lock_id, record.path)
 
 
-def _is_same_place(record: records.Project, other: records.Project) -> bool:
+def _is_same_place(backings: Backings, record: records.Project, other: records.Project | Sighting) -> bool:
+    if backings.filesystem(record.path) != backings.filesystem(other.path):
+        return False
     return lock.is_same_directory(record.inode, record.born, other.inode, other.born)
 
 

@@ -66,5 +66,5 @@ def test_one_directory_twice(tmp_path: Path, way: str) -> None:
 def test_one_inside_another(tmp_path: Path, order: int) -> None:
     (tmp_path / "fast/deep/bulk").mkdir(parents=True)
     places = [(b"ssd", str(tmp_path / "fast")), (b"hdd", str(tmp_path / "fast/deep/bulk"))]
-    with pytest.raises(Overlap, match="hdd .* lies inside the container ssd"):
+    with pytest.raises(Overlap, match=r"hdd .* lies inside the container ssd"):
         Backings.open(dict(places[::order]))
