@@ -117,6 +117,10 @@ class Backings:
         """The one in which a directory lies."""
         return self._by_container[directory.container]
 
+    def knows(self, path: bytes) -> bool:
+        """Whether the mount was told of the container of a path, be it there or not."""
+        return self.container(path) in self._by_container
+
     def has(self, path: bytes) -> bool:
         """Whether what a path leads to can be looked for: its container is known, and there."""
         found = self._by_container.get(self.container(path))

@@ -157,8 +157,7 @@ async def settle(instance: Instance) -> None:
     cannot be read: nothing is decided then.
     """
     for intent in instance.store.read(View.intents):
-        about = [record for record in (intent.before, intent.after) if record is not None]
-        if not all(instance.backings.has(record.path) for record in about):
+        if not instance.backings.has(intent.after.path):
             log.warning("%s waits: its container is away", _name(intent))
             continue
         if intent.action == "rescue":
@@ -225,7 +224,7 @@ def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | 
     """Makes the backing directory agree with one of the two records, and says with which."""
     before, after = intent.before, intent.after
     for record in (before, after):
-        if record is not None:
+        if record is not None and instance.backings.has(record.path):
             leftovers.clear(instance, record.path, {record.lock_content})
     if before is None:
         directory = _find(instance, after)

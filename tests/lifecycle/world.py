@@ -52,7 +52,10 @@ class Lab:
     def _open(self) -> None:
         self.store = Store.open(self.state, self.name)
         self.root = Descriptor.root(os.fspath(self.backing))
-        self.instance = Instance(self.store, Backings.of_one(self.root), MOUNTPOINT)
+        self.instance = Instance(self.store, self.backings(), MOUNTPOINT)
+
+    def backings(self) -> Backings:
+        return Backings.of_one(self.root)
 
     @property
     def liveness(self) -> Liveness:
@@ -67,7 +70,7 @@ class Lab:
         self._open()
 
     def directory(self, path: str) -> Descriptor:
-        return self.root.descend(os.fsencode(path))
+        return self.instance.backings.descend(os.fsencode(path))
 
     def look(self, path: str) -> Project | None:
         """What the directory is now."""
@@ -163,10 +166,6 @@ class World:
         made = Lab(name, self.backing, self.directory / name)
         self.labs.append(made)
         return made
-
-    @property
-    def liveness(self) -> Liveness:
-        return self.instance.liveness(self.root)
 
     def close(self) -> None:
         for lab in self.labs:
