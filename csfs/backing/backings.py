@@ -72,11 +72,21 @@ class Backings:
     def __init__(self, given: list[Backing]) -> None:
         self._by_container = {each.container: each for each in given}
         _refuse_overlap(self.present)
-        devices: dict[int, bytes] = {}
-        for each in self.present:
-            each.filesystem = devices.setdefault(each.descriptor.device, each.container)
+        self._tell_apart()
         self.io: Io = in_thread if any(each.threads for each in given) else inline
         """For calls that may go to each of them."""
+
+    def _tell_apart(self) -> None:
+        devices: dict[int, bytes] = {}
+        for each in self:
+            each.filesystem = each.container
+            if not each.away:
+                each.filesystem = devices.setdefault(each.descriptor.device, each.container)
+
+    def put_away(self, backing: Backing, reason: str) -> None:
+        """Has one count as not there: what lies at its path is something else."""
+        backing.away = reason
+        self._tell_apart()
 
     @classmethod
     def open(cls, places: Mapping[bytes, str], *, threads: bool | None = None) -> "Backings":

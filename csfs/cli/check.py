@@ -84,7 +84,7 @@ def command(
     backing, projects = take_backing(config, words)
     options = chosen(config, backing, instance, state)
     for each in options.backings.values():
-        _refuse_covered(each)
+        _refuse_covered(os.path.realpath(each))
     if not (options.directory / "store" / "data.mdb").exists():
         raise CannotCheck(
             f"there is no instance {options.instance} in {options.state}: give its name,"

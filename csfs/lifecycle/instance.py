@@ -93,9 +93,7 @@ class Instance:
         self.backings = backings
         self.mountpoint = mountpoint
         self.identity = store.read(View.instance)
-        self.claims = Claims(backings.filesystem)
-        for record in store.read(View.projects):
-            self.claims.put(record)
+        self.claims = self._known()
         self.projects: dict[tuple[bytes, int], Project] = {}
         """By `Backings.identity` of their directories."""
         self.changed: Callable[[Project], None] = lambda project: None
@@ -111,6 +109,17 @@ class Instance:
         """Actions of this mount that failed half way, by project number; see `intents.whole`."""
         self.exports_due = trio.Event()
         """Set when an action has left documents for the background to export."""
+
+    def _known(self) -> Claims:
+        claims = Claims(self.backings.filesystem)
+        for record in self.store.read(View.projects):
+            claims.put(record)
+        return claims
+
+    def put_away(self, backing: Backing, reason: str) -> None:
+        """Has a backing directory count as not there, before anything was looked at."""
+        self.backings.put_away(backing, reason)
+        self.claims = self._known()
 
     def liveness(self, directory: Descriptor) -> Liveness:
         """The heartbeat on the storage on which a directory lies."""

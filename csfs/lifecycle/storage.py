@@ -52,9 +52,9 @@ async def recognise_all(instance: Instance, *, accept: bool = False) -> None:
         try:
             await recognise(instance, backing, accept=accept)
         except WrongStorage as error:
-            backing.away = str(error)
+            instance.put_away(backing, str(error))
         except OSError as error:
-            backing.away = f"it cannot be read: {error.strerror or error}"
+            instance.put_away(backing, f"it cannot be read: {error.strerror or error}")
     for container in sorted(instance.identity.containers):
         count = len(_records(instance, container))
         if count and container not in {each.name for each in instance.backings}:

@@ -196,6 +196,9 @@ async def _run(
         raise CannotMount(f"{options.backing}: {error}") from error
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
+    for each in backings:
+        if each.away:
+            log.warning("the container %s is away: %s: %s", each.name, each.path, each.away)
     left = leftovers.find(instance)
     hearts = [instance.heart(each) for each in backings.present]
     for heart in hearts:
@@ -246,12 +249,9 @@ async def _run(
 
 
 def _refuse_all_away(backings: Backings) -> None:
-    """Passes if there is anything to serve, and logs what is not there. Raises CannotMount."""
-    missing = [each for each in backings if each.away]
+    """Passes if there is anything to serve. Raises CannotMount."""
     if not backings.present:
-        raise CannotMount("\n".join(f"{each.path} cannot be mounted: {each.away}" for each in missing))
-    for each in missing:
-        log.warning("the container %s is away: %s: %s", each.name, each.path, each.away)
+        raise CannotMount("\n".join(f"{each.path} cannot be mounted: {each.away}" for each in backings))
 
 
 def _check_mountpoint(path: str) -> None:

@@ -165,6 +165,8 @@ async def test_each_container_has_a_storage_of_its_own(both: tuple[World, Contai
     lab.restart()
     await storage.recognise_all(lab.instance)
     assert [bool(each.away) for each in lab.instance.backings] == [True, False]
+    assert [each.filesystem for each in lab.instance.backings] == [b"ssd", b"hdd"]
+    assert lab.instance.claims.by_inode(lab.record(1).inode, b"ssd") == lab.record(1)
     assert not (world.backing / "ssd/.csfs").exists()
     lab.restart()
     await storage.recognise_all(lab.instance, accept=True)

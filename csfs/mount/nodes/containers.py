@@ -9,6 +9,7 @@ from pyfuse3 import EntryAttributes, ReaddirToken, RequestContext
 
 from csfs.domain import names, refusals
 from csfs.domain.refusals import Refusal
+from csfs.mount import attributes
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes.base import Always, Node, attribute_value
 from csfs.mount.nodes.container import identify_directory
@@ -31,6 +32,11 @@ class ContainersDirectory(VirtualDirectory):
 
     async def identify_root(self) -> Node:
         return self
+
+    async def getattr(self) -> EntryAttributes:
+        entry = await super().getattr()
+        entry.attr_timeout = attributes.SECONDS
+        return entry
 
     def refusal(self) -> Refusal:
         return refusals.containers()
