@@ -20,12 +20,14 @@ class Descriptor:
     Whoever is in the middle of using one holds a reference, so a cache may drop its own at any time.
     """
 
-    __slots__ = ("fd", "inode", "device", "mark")
+    __slots__ = ("fd", "inode", "device", "mark", "container")
 
-    def __init__(self, fd: int, mark: bytes = b"") -> None:
+    def __init__(self, fd: int, mark: bytes = b"", container: bytes = b"") -> None:
         self.fd = fd
         self.mark = mark
         """Whose the temporary files are that are made through it; see `temporary.mark`."""
+        self.container = container
+        """Of the backing directory below which it lies; see `backings`."""
         found = os.fstat(fd)
         self.inode = found.st_ino
         self.device = found.st_dev
@@ -37,7 +39,7 @@ class Descriptor:
 
     def child(self, name: bytes) -> "Descriptor":
         """A directory in this one; a symlink is ENOTDIR. Raises OSError."""
-        return Descriptor(os.open(name, _OPEN, dir_fd=self.fd), self.mark)
+        return Descriptor(os.open(name, _OPEN, dir_fd=self.fd), self.mark, self.container)
 
     def descend(self, path: bytes) -> "Descriptor":
         """The directory at this relative path, component by component, following no symlink."""

@@ -1,11 +1,17 @@
 """Where blocking calls run: inline on a local backing filesystem, in threads on a network one."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import trio
 
 T = TypeVar("T")
+
+
+class Io(Protocol):
+    """One of the two."""
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any) -> T: ...
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from csfs.cli.mount import default_state
+from csfs.cli.instance_options import default_state
 from csfs.store import backup
 from csfs.store.backup import KEEP
 from csfs.store.store import Damaged, Store, UnknownFormat

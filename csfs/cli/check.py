@@ -13,14 +13,15 @@ import click
 import msgspec
 import trio
 
-from csfs.cli.mount import default_state
+from csfs.cli.instance_options import chosen, instance_options, take_backing
 from csfs.cli.mounts import devices, is_below, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
 
 if TYPE_CHECKING:
-    from csfs.backing.descriptor import Descriptor
+    from csfs.backing.backings import Backings
     from csfs.lifecycle.check.findings import Finding
+    from csfs.mount.options import MountOptions
     from csfs.store.store import Store
 
 _FOUND = 1
@@ -49,25 +50,23 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 @click.command("check")
-@click.argument("backing", type=click.Path(exists=True, file_okay=False, resolve_path=True))
-@click.argument("projects", nargs=-1, metavar="[PROJECT]...")
-@click.option("--instance", required=True, metavar="NAME", help="Whose store is checked.")
-@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.argument("words", nargs=-1, type=click.Path(), metavar="[BACKING] [PROJECT]...")
+@instance_options
 @click.option("--repair", is_flag=True, help="Mend what can be mended; the instance must be unmounted.")
 @click.option("--json", "as_json", is_flag=True, help="Findings and counts as JSON.")
 def command(
-    backing: str,
-    projects: tuple[str, ...],
-    instance: str,
+    words: tuple[str, ...],
+    config: Path | None,
+    instance: str | None,
     state: Path | None,
     repair: bool,
     as_json: bool,
 ) -> None:
-    """Hold the store of an instance against the BACKING directory.
+    """Hold the store of an instance against the BACKING directory, or the containers of a --config file.
 
-    Of every PROJECT (its number, or its path below BACKING), or of all. Without --repair nothing is
-    written, and the instance may be mounted. Nothing that a repair does loses anything: a file that
-    differs from its document is kept beside it as NAME.before-repair-TIME.
+    Of every PROJECT (its number, or its path below BACKING, or CONTAINER/PATH), or of all. Without --repair
+    nothing is written, and the instance may be mounted. Nothing that a repair does loses anything: a file
+    that differs from its document is kept beside it as NAME.before-repair-TIME.
 
     \b
     Exit status:
@@ -80,15 +79,19 @@ def command(
       csfs check /data/projects --instance lab1
       csfs check /data/projects --instance lab1 P7 group/CS-x
       csfs check --repair /data/projects --instance lab1
+      csfs check --config lab1.toml ssd/CS-x
     """
-    directory = (state or default_state()).absolute() / instance
-    _refuse_covered(backing)
-    if not (directory / "store" / "data.mdb").exists():
+    backing, projects = take_backing(config, words)
+    options = chosen(config, backing, instance, state)
+    for each in options.backings.values():
+        _refuse_covered(os.path.realpath(each))
+    if not (options.directory / "store" / "data.mdb").exists():
         raise CannotCheck(
-            f"there is no instance {instance} in {directory.parent}: give its name, and --state if need be"
+            f"there is no instance {options.instance} in {options.state}: give its name,"
+            " and --state if need be"
         )
-    with _opened(directory, backing, instance, repair=repair) as store:
-        results, counts = _run(store, backing, directory, projects, repair=repair, show=not as_json)
+    with _opened(options, repair=repair) as store:
+        results, counts = _run(store, options, projects, repair=repair, show=not as_json)
     if as_json:
         report = {"findings": results, **counts}
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
@@ -110,17 +113,17 @@ def _refuse_covered(backing: str) -> None:
 
 
 @contextmanager
-def _opened(directory: Path, backing: str, instance: str, *, repair: bool) -> Iterator["Store"]:
+def _opened(options: "MountOptions", *, repair: bool) -> Iterator["Store"]:
     """The store: for reading, beside a mount; for a repair, held as a mount holds it."""
     from csfs.mount.daemon import CannotMount, holding
-    from csfs.mount.options import MountOptions
     from csfs.store.store import Damaged, Store, UnknownFormat
 
+    directory = options.directory
     with ExitStack() as stack:
         try:
             if repair:
-                stack.enter_context(holding(MountOptions(backing, "", instance, directory.parent)))
-                store = Store.open(directory / "store", instance)
+                stack.enter_context(holding(options))
+                store = Store.open(directory / "store", options.instance)
             else:
                 store = Store.open_for_reading(directory / "store")
         except CannotMount as error:
@@ -137,34 +140,39 @@ def _opened(directory: Path, backing: str, instance: str, *, repair: bool) -> It
 
 def _run(
     store: "Store",
-    backing: str,
-    directory: Path,
+    options: "MountOptions",
     projects: tuple[str, ...],
     *,
     repair: bool,
     show: bool,
 ) -> tuple[list[Result], dict[str, int]]:
     """Checks, repairs and prints. The findings, and how many there are of each severity."""
-    from csfs.backing.descriptor import Descriptor
+    from csfs.backing.backings import Backings, Overlap
+    from csfs.lifecycle import storage
     from csfs.lifecycle.check.check import Check
     from csfs.lifecycle.check.repair import now_ns
     from csfs.mount.daemon import is_held
 
     try:
-        root = Descriptor.root(backing)
-        now = now_ns(root) if repair else time.time_ns()
+        backings = Backings.open(options.backings)
+        storage.refuse_other_containers(store, backings)
+        if not backings.present:
+            raise CannotCheck("; ".join(f"{each.path}: {each.away}" for each in backings))
+        clocks = [now_ns(each.descriptor) for each in backings.present] if repair else [time.time_ns()]
+    except (Overlap, storage.WrongContainers) as error:
+        raise CannotCheck(str(error)) from error
     except OSError as error:
-        raise CannotCheck(f"{backing}: {error.strerror}") from error
+        raise CannotCheck(f"{options.backing}: {error.strerror}") from error
     progress = _Progress()
     check = Check(
         store,
-        root,
-        mounted=not repair and is_held(directory),
-        now_ns=now,
+        backings,
+        mounted=not repair and is_held(options.directory),
+        now_ns=min(clocks),
         skipped=devices(),
         progress=progress.step,
     )
-    places = [_place(store, backing, project) for project in projects]
+    places = [_place(store, options, project) for project in projects]
     counts: Counter[str] = Counter()
     results = []
 
@@ -176,7 +184,7 @@ def _run(
 
     async def work() -> None:
         for finding in found():
-            result = await _settled(store, root, finding, repair=repair)
+            result = await _settled(store, backings, finding, repair=repair)
             counts[f"{finding.severity}s" if not result.repaired else "repaired"] += 1
             progress.clear()
             if show:
@@ -193,7 +201,7 @@ def _run(
     }
 
 
-async def _settled(store: "Store", root: "Descriptor", finding: "Finding", *, repair: bool) -> Result:
+async def _settled(store: "Store", backings: "Backings", finding: "Finding", *, repair: bool) -> Result:
     from csfs.lifecycle.check.findings import shown
     from csfs.lifecycle.check.repair import CannotMend, mend
 
@@ -208,28 +216,34 @@ async def _settled(store: "Store", root: "Descriptor", finding: "Finding", *, re
     )
     if repair and finding.mendable:
         try:
-            result.repaired = await mend(store, root, finding)
+            result.repaired = await mend(store, backings, finding)
         except (CannotMend, OSError) as error:
             result.not_repaired = str(error)
     return result
 
 
-def _place(store: "Store", backing: str, project: str) -> bytes:
-    """The path of a project, relative to the backing directory. Raises CannotCheck if there is none."""
+def _place(store: "Store", options: "MountOptions", project: str) -> bytes:
+    """The path of a project on the mount. Raises CannotCheck if there is none."""
     number = names.project_number(project)
     if number is not None:
         record = store.read(lambda view: view.project(number))
         if record is not None:
             return record.path
-    path = os.path.normpath(os.path.join(backing, project))
-    if not is_below(path, backing):
-        raise CannotCheck(f"{project} does not lie below {backing}")
-    place = os.fsencode(path[len(backing) :].strip("/"))
     from csfs.store.store import View
 
-    if not os.path.lexists(path) and all(each.path != place for each in store.read(View.projects)):
-        raise CannotCheck(f"there is no project {project}: give its number (P7) or its path below {backing}")
-    return place
+    known = {each.path for each in store.read(View.projects)}
+    for container, backing in options.backings.items():
+        name = os.fsdecode(container)
+        inside = project if not name or project.startswith("/") else os.path.relpath(project, name)
+        path = os.path.normpath(os.path.join(backing, inside))
+        if is_below(path, backing):
+            place = os.fsencode(os.path.join(name, path[len(backing) :].strip("/"))).rstrip(b"/")
+            if os.path.lexists(path) or place in known:
+                return place
+    where = " or ".join(options.backings.values())
+    if project.startswith("/") and not any(is_below(project, each) for each in options.backings.values()):
+        raise CannotCheck(f"{project} does not lie below {where}")
+    raise CannotCheck(f"there is no project {project}: give its number (P7) or its path below {where}")
 
 
 class _Progress:

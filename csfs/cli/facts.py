@@ -11,6 +11,8 @@ from csfs.cli.mounts import Mounted, control_file, is_below, mount_of, places
 from csfs.domain import names
 
 PREFIX = "user.csfs."
+_AWAY = "away"
+"""What is said of a container whose backing directory is not there, in place of a project's state."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -53,12 +55,24 @@ def project_of(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
     at = path
     while is_below(at, mountpoint):
         facts = attributes_of(at)
-        if "state" in facts:
+        if "state" in facts and not is_away(facts):
             return at, facts
         at = os.path.dirname(at)
         if at == "/":
             break
     return None, {}
+
+
+def is_away(facts: dict[str, str]) -> bool:
+    """Whether attributes are those of a container whose backing directory is not there."""
+    return facts.get("state") == _AWAY
+
+
+def away_container(path: str, mountpoint: str) -> tuple[str | None, dict[str, str]]:
+    """The container that is away and that an absolute path is or lies in, and its attributes."""
+    top = os.path.join(mountpoint, os.path.relpath(path, mountpoint).partition("/")[0])
+    facts = attributes_of(top)
+    return (top, facts) if is_away(facts) else (None, {})
 
 
 def records_of(mount: Mounted) -> list[Record]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from csfs.cli.facts import Record, attributes_of, chosen_mount, records_of
+from csfs.cli.facts import Record, attributes_of, chosen_mount, is_away, records_of
 from csfs.cli.mounts import Mounted
 from csfs.cli.sizes import readable, size_of
 from csfs.domain import names
@@ -91,6 +91,8 @@ def _walk(directory: str) -> Iterator[Listed]:
     while pending:
         at = pending.pop()
         facts = attributes_of(at)
+        if is_away(facts):
+            continue
         if "state" in facts:
             yield Listed(
                 uid=facts.get("uid", ""),

@@ -4,38 +4,30 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from csfs.cli import daemon_log
+from csfs.cli.instance_options import chosen, instance_options, take_backing
 from csfs.cli.mounts import mount_at, unmount
 
 if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
 
 
-def default_state() -> Path:
-    """Where instances are kept: /var/lib/csfs for root, the XDG state directory otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/csfs")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "csfs"
-
-
 @click.command("mount")
-@click.argument("backing", type=click.Path(resolve_path=True))
-@click.argument("mountpoint", type=click.Path(resolve_path=True))
-@click.option("--instance", required=True, metavar="NAME", help="Made at the first use of a name.")
-@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.argument("words", nargs=-1, type=click.Path(), metavar="[BACKING] MOUNTPOINT")
+@instance_options
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 @click.option("--log-format", type=click.Choice(daemon_log.FORMATS), help="The same as -o log=FORMAT.")
 @click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
 def command(
-    backing: str,
-    mountpoint: str,
-    instance: str,
+    words: tuple[str, ...],
+    config: Path | None,
+    instance: str | None,
     state: Path | None,
     foreground: bool,
     log_format: str | None,
@@ -44,7 +36,18 @@ def command(
     """Mount BACKING, a directory with projects, on MOUNTPOINT for an instance.
 
     Returns once the mount answers; the reason is on standard error if it does not come about.
-    BACKING and MOUNTPOINT may be the same directory.
+    BACKING and MOUNTPOINT may be the same directory. An instance is made at the first use of its name.
+
+    With --config the mount has several backing directories, its containers: each appears as a directory at
+    the top. A file for that:
+
+    \b
+      [instance]
+      name = "lab1"
+      state = "/var/lib/csfs"    # if it is to be another one than that of --state
+      [containers]
+      ssd = "/fast/projects"
+      hdd = "/bulk/projects"
 
     \b
     Mount options:
@@ -61,54 +64,43 @@ def command(
     Examples:
       csfs mount /data/projects /mnt/cs --instance lab1
       csfs mount /data /data --instance lab1
+      csfs mount --config lab1.toml /mnt/cs
 
     \b
     Exit status: 0 mounted (--foreground: and unmounted again), 1 it did not come about.
     """
+    backing, rest = take_backing(config, words)
+    if len(rest) != 1:
+        raise click.UsageError("name one mount point: BACKING MOUNTPOINT, or --config FILE MOUNTPOINT")
     if log_format is not None:
         fuse += (f"log={log_format}",)
-    words = frozenset(word for each in fuse for word in each.split(",") if word)
+    options = replace(
+        chosen(config, backing, instance, state),
+        mountpoint=os.path.realpath(rest[0]),
+        fuse=frozenset(word for each in fuse for word in each.split(",") if word),
+    )
     if foreground:
-        mount_in_foreground(backing, mountpoint, instance, state, words)
+        _serve_in_foreground(options)
     else:
-        mount_in_background(backing, mountpoint, instance, state, words)
+        mount_in_background(options)
 
 
-def mount_in_foreground(
-    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
-) -> None:
+def _serve_in_foreground(options: "MountOptions") -> None:
     """Serves a mount until it ends, logging to standard error, and tells a service manager of it.
 
     Raises ClickException if it does not come about.
     """
     from csfs.mount.service import tell
 
-    _clear(mountpoint)
-    options = _options(backing, mountpoint, instance, state, words)
+    _clear(options.mountpoint)
     daemon_log.to_stderr(options.log_format, timed=False)
     _serve(options, lambda: tell("READY=1"))
 
 
-def mount_in_background(
-    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
-) -> None:
+def mount_in_background(options: "MountOptions") -> None:
     """Returns when the mount is there. Raises ClickException, SystemExit 1 if its daemon said why not."""
-    _clear(mountpoint)
-    _serve_in_background(_options(backing, mountpoint, instance, state, words))
-
-
-def _options(
-    backing: str, mountpoint: str, instance: str, state: Path | None, words: frozenset[str]
-) -> "MountOptions":
-    from csfs.mount.options import MountOptions
-
-    return MountOptions(
-        backing=backing,
-        mountpoint=mountpoint,
-        instance=instance,
-        state=(state or default_state()).absolute(),
-        fuse=words,
-    )
+    _clear(options.mountpoint)
+    _serve_in_background(options)
 
 
 def _clear(mountpoint: str) -> None:

@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
+from csfs.cli.instance_options import chosen
 from csfs.cli.mount import mount_in_background
 
 USAGE_STATUS, SYSTEM_STATUS, FAILED_STATUS = 1, 2, 32
@@ -71,13 +73,10 @@ def _run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
     os.environ.setdefault("HOME", "/")
     try:
-        mount_in_background(
-            os.path.realpath(request.backing),
-            os.path.realpath(request.mountpoint),
-            request.instance,
-            Path(request.state) if request.state else None,
-            frozenset(request.words),
-        )
+        state = Path(request.state) if request.state else None
+        options = chosen(None, os.path.realpath(request.backing), request.instance, state)
+        mountpoint = os.path.realpath(request.mountpoint)
+        mount_in_background(replace(options, mountpoint=mountpoint, fuse=frozenset(request.words)))
     except click.ClickException as error:
         print(f"mount.csfs: {error.format_message()}", file=sys.stderr)
         return FAILED_STATUS

@@ -72,11 +72,28 @@ class Transition(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
-    """Of the mount itself."""
+    """Of the mount itself, on one storage."""
 
     takeover_seconds: float = 0
     late: bool = False
     problem: str = ""
+
+
+class Container(msgspec.Struct, kw_only=True, frozen=True):
+    """One backing directory of a mount."""
+
+    name: str = ""
+    """The directory at the top of the mount as which it appears; empty: it is the root of the mount."""
+    backing: str = ""
+    away: str = ""
+    """Why it was not there when it was to be mounted."""
+    io: str = ""
+    """`threads` or `inline`."""
+    passthrough: str = ""
+    """`active`, or why it is not."""
+    sessions: list[Other] = []
+    """The other instances on the same storage."""
+    heartbeat: Heartbeat = Heartbeat()
 
 
 class LastBackup(msgspec.Struct):
@@ -102,11 +119,8 @@ class Mounted(msgspec.Struct, kw_only=True):
     state: str = "ready"
     version: str | None = None
     since: str | None = None
-    passthrough: str | None = None
-    """`active`, or why it is not."""
     strict: bool = False
-    io: str | None = None
-    """`threads` or `inline`."""
+    containers: list[Container] = []
     store_bytes: int | None = None
     projects: dict[str, int] = {}
     """State -> how many."""
@@ -114,9 +128,6 @@ class Mounted(msgspec.Struct, kw_only=True):
     """Path of a project -> what is done with it."""
     unsettled: list[str] = []
     """Actions that failed half way and have to be finished or taken back."""
-    sessions: list[Other] = []
-    """The other instances on the same storage."""
-    heartbeat: Heartbeat = Heartbeat()
     store_problem: str = ""
     exports_waiting: Waiting = Waiting()
     exports_failing: dict[str, str] = {}
@@ -201,6 +212,24 @@ def unmount(mountpoint: str) -> subprocess.CompletedProcess[str]:
     """Asks the kernel to end a mount, as root or as the user whose mount it is."""
     tool = ["umount", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-u", mountpoint]
     return subprocess.run(tool, capture_output=True, text=True)
+
+
+def on_backing(mount: Mounted, path: str) -> str | None:
+    """Where on its backing directory lies what is at an absolute path on a mount; None if on none."""
+    for container in mount.containers:
+        top = os.path.normpath(os.path.join(mount.mountpoint, container.name))
+        if is_below(path, top):
+            return os.path.normpath(os.path.join(container.backing, os.path.relpath(path, top)))
+    return None
+
+
+def on_mount(mount: Mounted, path: str) -> str | None:
+    """Where on a mount is what lies at an absolute path of a backing directory; None if not there."""
+    for container in mount.containers:
+        if is_below(path, container.backing) and not container.away:
+            top = os.path.join(mount.mountpoint, container.name)
+            return os.path.normpath(os.path.join(top, os.path.relpath(path, container.backing)))
+    return None
 
 
 def control_file(mount: Mounted, name: str) -> bytes:

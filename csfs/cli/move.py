@@ -11,7 +11,7 @@ from csfs.cli.attach import attach
 from csfs.cli.deeds import deeds_of
 from csfs.cli.detach import detach
 from csfs.cli.facts import attribute, attributes_of, project_of
-from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, places
+from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, on_backing, on_mount, places
 from csfs.cli.relocation import Relocation
 from csfs.cli.staging import Note, Staging, is_directory
 from csfs.domain.state import State
@@ -135,17 +135,16 @@ def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted)
         raise click.ClickException(
             f"{source} is {state or 'no project directory'}, which cannot be moved; see: csfs why {source}"
         )
-    lies = os.path.join(mount.backing, os.path.relpath(source, mount.mountpoint))
+    lies = on_backing(mount, source) if mount.mountpoint != other.mountpoint else None
     # Where both instances see the same directory, it changes hands where it lies.
-    seen = mount.mountpoint != other.mountpoint and is_below(lies, other.backing)
-    there = os.path.join(other.mountpoint, os.path.relpath(lies, other.backing)) if seen else ""
+    there = None if lies is None else on_mount(other, lies)
     if os.path.lexists(target) and target != there:
         raise click.ClickException(f"{target} is there already; name another place, or move it aside")
     if not is_directory(os.path.dirname(target)):
         raise click.ClickException(f"{os.path.dirname(target)} is no directory; make it first")
     if mount.mountpoint == other.mountpoint:
         return _renamed(source, target)
-    if not seen:
+    if there is None:
         return False
     if state == State.ARCHIVED:
         raise click.ClickException(f"{source} is archived; unarchive it first: csfs unarchive {source}")

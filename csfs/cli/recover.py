@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from csfs.cli.mount import default_state
+from csfs.cli.instance_options import chosen, instance_options, take_backing
 from csfs.cli.mounts import all_mounts, is_below
 from csfs.cli.say import say
 
 if TYPE_CHECKING:
     from csfs.lifecycle.recover import Report, Wanted
+    from csfs.mount.options import MountOptions
 
 
 @click.command("recover")
-@click.argument("backing", type=click.Path(exists=True, file_okay=False, resolve_path=True))
-@click.option("--instance", required=True, metavar="NAME", help="Whose store.")
-@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory.")
+@click.argument("words", nargs=-1, type=click.Path(), metavar="[BACKING]")
+@instance_options
 @click.option("--uuid", help="Of the instance, where locks name several of this NAME.")
 @click.option(
     "--from",
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Tell what would come back, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON, for programs.")
 def command(
-    backing: str,
-    instance: str,
+    words: tuple[str, ...],
+    config: Path | None,
+    instance: str | None,
     state: Path | None,
     uuid: str | None,
     backup: Path | None,
@@ -39,32 +40,43 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Rebuild the lost or damaged store of an instance from the projects below BACKING.
+    """Rebuild the lost or damaged store of an instance from the projects below BACKING, or in all
+    containers of a --config file.
 
     The projects whose locks name the instance come back with their numbers, attached or archived as
     they were. With a backup also what the directories do not hold: jobs that failed or were killed,
     detached projects, archived ones that are away. The instance must not be mounted. The old store
-    stays beside the new one, and nothing below BACKING is changed.
+    stays beside the new one, and nothing below a backing directory is changed.
 
     \b
     Examples:
       csfs recover /data/projects --instance lab1 --dry-run
       csfs recover /data/projects --instance lab1 --from /safe/lab1.mdb
+      csfs recover --config lab1.toml
 
     \b
     Exit status: 0 rebuilt (or --dry-run), 1 it could not be.
     """
     from csfs.lifecycle.recover import Wanted
 
-    directory = (state or default_state()).absolute() / instance
+    backing, rest = take_backing(config, words)
+    if rest:
+        raise click.UsageError(f"what is {rest[0]} to be? There is one backing directory, or a --config file")
+    options = chosen(config, backing, instance, state)
     for mount in all_mounts():
-        ours = mount.instance == instance and os.path.realpath(mount.backing) == backing
-        if ours or is_below(backing, mount.mountpoint):
+        ours = mount.instance == options.instance and os.path.realpath(mount.backing) == options.backing
+        if ours or any(
+            is_below(os.path.realpath(each), mount.mountpoint) for each in options.backings.values()
+        ):
             raise click.ClickException(
                 f"{mount.instance or 'an instance'} is mounted at {mount.mountpoint}; end that first:"
                 f" csfs umount {mount.mountpoint}"
             )
-    report = _recover(Wanted(backing, directory, instance, uuid, backup, replace, dry_run))
+    directory = options.directory
+    report = _recover(
+        options,
+        Wanted(options.backings, directory, options.instance, uuid, backup, replace, dry_run),
+    )
     if as_json:
         import msgspec
 
@@ -73,16 +85,14 @@ def command(
         _show(report, directory)
 
 
-def _recover(wanted: "Wanted") -> "Report":
+def _recover(options: "MountOptions", wanted: "Wanted") -> "Report":
     import trio
 
     from csfs.lifecycle.recover import recover
     from csfs.lifecycle.survey import CannotRecover
     from csfs.mount.daemon import CannotMount, holding
-    from csfs.mount.options import MountOptions
     from csfs.store.store import Damaged, UnknownFormat
 
-    options = MountOptions(wanted.backing, "", wanted.instance, wanted.directory.parent)
     try:
         with holding(options):
             return trio.run(recover, wanted)

@@ -3,7 +3,7 @@
 import fcntl
 import os
 
-from csfs.cli.mounts import Mounted, devices, is_below
+from csfs.cli.mounts import Mounted, devices, on_backing
 from csfs.cli.staging import Reach, Staging
 from csfs.cli.tree_copy import FICLONE, opened
 
@@ -24,9 +24,9 @@ def reach(mount: Mounted, other: Mounted, source: str, staging: Staging) -> Reac
 
 
 def _on_backing(mount: Mounted, path: str) -> str | None:
-    if not is_below(path, mount.mountpoint):
+    lies = on_backing(mount, path)
+    if lies is None:
         return None
-    lies = os.path.join(mount.backing, os.path.relpath(path, mount.mountpoint))
     try:
         found, seen = os.stat(lies, follow_symlinks=False), os.stat(path, follow_symlinks=False)
     except OSError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from csfs.cli.mounts import Mounted, absolute, add_refusals, all_mounts
+from csfs.cli.mounts import Container, Mounted, absolute, add_refusals, all_mounts
 from csfs.cli.say import say
 
 _NOTHING, _ATTENTION = 1, 3
@@ -65,10 +65,8 @@ def _attention(mount: Mounted) -> Iterator[str]:
             yield "its daemon does not answer; look whether the storage does, and at the daemon's log"
         case _:
             yield "what it tells of itself cannot be read"
-    if mount.heartbeat.problem:
-        yield mount.heartbeat.problem
-    elif mount.heartbeat.late:
-        yield "the heartbeat is late; does the storage answer?"
+    for container in mount.containers:
+        yield from _attention_of(mount, container)
     if mount.store_problem:
         yield f"the store of {mount.instance} fails: {mount.store_problem}"
     if lost := mount.projects.get("lost"):
@@ -83,6 +81,20 @@ def _attention(mount: Mounted) -> Iterator[str]:
         yield f"the backup fails ({mount.backup.failing}); it is tried again"
 
 
+def _attention_of(mount: Mounted, container: Container) -> Iterator[str]:
+    about = f"{container.name}: " if container.name else ""
+    if container.away:
+        yield f"{_place(mount, container)} is away: {container.backing}: {container.away}"
+    elif container.heartbeat.problem:
+        yield about + container.heartbeat.problem
+    elif container.heartbeat.late:
+        yield f"{about}the heartbeat is late; does the storage answer?"
+
+
+def _place(mount: Mounted, container: Container) -> str:
+    return os.path.join(mount.mountpoint, container.name).rstrip("/")
+
+
 def _show(mount: _Report) -> None:
     instance = f"{mount.instance}, " if mount.instance else ""
     health = (
@@ -94,21 +106,26 @@ def _show(mount: _Report) -> None:
     if mount.state == "ready":
         for name, text in _facts(mount):
             say(f"  {name:<12} {text}")
-        for other in mount.sessions:
-            silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
-            say(
-                f"  {mount.instance} shares its storage with {other.instance}: {other.life} on {other.host}"
-                f" since {other.since}{silent}"
-            )
+        for container in mount.containers:
+            _show_sessions(mount, container)
         for refused in mount.last_refusals:
             say(f"  refused      {refused.at} {refused.path or '.'} {refused.errno} {refused.rule}")
 
 
+def _show_sessions(mount: Mounted, container: Container) -> None:
+    storage = f"storage {container.name}" if container.name else "storage"
+    for other in container.sessions:
+        silent = f", silent for {other.silent_seconds:.0f} s" if other.life in ("silent", "dead") else ""
+        say(
+            f"  {mount.instance} shares its {storage} with {other.instance}: {other.life} on {other.host}"
+            f" since {other.since}{silent}"
+        )
+
+
 def _facts(mount: Mounted) -> Iterator[tuple[str, str]]:
     yield "since", f"{mount.since}, process {mount.pid}, csfs {mount.version}"
-    passthrough = mount.passthrough or "?"
-    yield "passthrough", passthrough if passthrough == "active" else f"off: {passthrough}"
-    yield "io", f"{mount.io}, strict" if mount.strict else mount.io or "?"
+    for container in mount.containers:
+        yield from _facts_of(mount, container)
     yield "store", f"{(mount.store_bytes or 0) / (1 << 20):.1f} MiB"
     if mount.backup is not None:
         yield "last backup", mount.backup.last or "none"
@@ -125,6 +142,17 @@ def _facts(mount: Mounted) -> Iterator[tuple[str, str]]:
         )
     if waiting.held_back:
         yield "held back", f"documents of jobs that are not completed: {waiting.held_back}"
+
+
+def _facts_of(mount: Mounted, container: Container) -> Iterator[tuple[str, str]]:
+    passthrough = "active" if container.passthrough == "active" else f"off: {container.passthrough or '?'}"
+    io = f"{container.io}, strict" if mount.strict else container.io or "?"
+    if not container.name:
+        yield "passthrough", passthrough
+        yield "io", io
+    elif not container.away:
+        place = f"{_place(mount, container)} is {container.backing}"
+        yield "container", f"{place}, passthrough {passthrough}, io {io}"
 
 
 def _printable(mount: _Report) -> _Report:

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from csfs.cli.asking import explained, refusals_of
-from csfs.cli.facts import project_of
+from csfs.cli.facts import away_container, is_away, project_of
 from csfs.cli.mounts import absolute, is_below, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
@@ -36,6 +36,8 @@ def command(path: str, as_json: bool) -> None:
     target = absolute(path)
     mount = mount_of(target)
     project, facts = project_of(target, mount.mountpoint)
+    if project is None:
+        project, facts = away_container(target, mount.mountpoint)
     around, top = printable(project or target), printable(mount.mountpoint)
     refused = []
     for entry in refusals_of(mount):
@@ -68,6 +70,9 @@ def command(path: str, as_json: bool) -> None:
 def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:
     if project is None:
         say(f"{target} belongs to no project")
+        return
+    if is_away(facts):
+        say(f"{project} is a container that is away: {facts.get('reason', '')}")
         return
     called = f" {facts['uid']}" if "uid" in facts else ""
     say(f"{project} is a project directory, state {facts['state']}{called}")

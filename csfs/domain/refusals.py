@@ -40,6 +40,9 @@ class Rule(enum.Enum):
     BAD_TRANSITION = "a job does not go from the one status to the other"
     NESTED = "a project directory cannot lie inside another"
     BOUNDARY = "files do not move or link across the boundary of a project"
+    CONTAINERS = "at the top of this mount lie its containers, and nothing else"
+    ACROSS_CONTAINERS = "files do not move or link from one container to another"
+    AWAY = "the backing directory of this container is not there"
     INCOMPLETE = "the archived project is not whole"
     NOT_DETACHED = "only a detached project can be forgotten"
     EXCHANGE = "project directories cannot be exchanged in one step"
@@ -278,6 +281,31 @@ def nested(path: str) -> Refusal:
 
 def boundary() -> Refusal:
     return Refusal(errno.EXDEV, Rule.BOUNDARY, "copy instead (mv does so by itself)")
+
+
+def containers() -> Refusal:
+    return Refusal(
+        errno.EPERM,
+        Rule.CONTAINERS,
+        "use one of them; to have another, name it in the file of csfs mount --config, and mount again",
+    )
+
+
+def across_containers() -> Refusal:
+    return Refusal(
+        errno.EXDEV,
+        Rule.ACROSS_CONTAINERS,
+        "copy instead (mv does so by itself); archive a project first (chmod a-w)",
+    )
+
+
+def away(detail: str) -> Refusal:
+    return Refusal(
+        errno.ENODEV,
+        Rule.AWAY,
+        "see that its filesystem is mounted, then end this mount (csfs umount) and mount again",
+        detail,
+    )
 
 
 def incomplete(differences: Sequence[str]) -> Refusal:

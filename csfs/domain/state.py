@@ -64,6 +64,7 @@ def judge(
     instance_uuid: str,
     claim: Claim | None,
     born: int = 0,
+    elsewhere: bool = False,
 ) -> Verdict:
     """Judges one directory from its lock, its project.json, and the store's claim on it.
 
@@ -71,11 +72,13 @@ def judge(
 
     `claim` is the store's record of a project that is attached in this very directory, or, failing
     that, whose lock id is the lock's, or whose directory has this inode; None if there is none of
-    them. Pure: the same facts, the same verdict.
+    them. `elsewhere`: that record's directory lies on another filesystem, where the same numbers name
+    another directory. Pure: the same facts, the same verdict.
     """
     free = State.DETACHED if has_project_document else State.PLAIN
     held = claim is not None and claim.state != "detached"
-    here = claim is not None and held and is_same_directory(claim.inode, claim.born, inode, born)
+    near = claim is not None and held and not elsewhere
+    here = claim is not None and near and is_same_directory(claim.inode, claim.born, inode, born)
     ours_here = claim is not None and here and claim.state == "attached" and claim.path == path
 
     if isinstance(lock, Opaque):
@@ -92,7 +95,7 @@ def judge(
 
     mine = lock.instance_uuid == instance_uuid
     same_claim = claim is not None and claim.lock_id == lock.lock_id
-    if not lock.binds(inode, born):
+    if not lock.binds(inode, born) or (mine and same_claim and elsewhere):
         if mine and same_claim and claim is not None and claim.state == "attached" and claim.path == path:
             return Verdict(State.ATTACHED, rebind=True, reason="the directory was restored in place")
         if ours_here:

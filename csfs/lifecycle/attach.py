@@ -40,7 +40,7 @@ async def attach(
     EROFS if another instance was quicker, EPERM for a project inside another one, OSError.
     `progress` is told how many jobs have been imported.
     """
-    found = instance.claims.by_inode(directory.inode)
+    found = instance.claims.by_inode(directory.inode, instance.backings.of(directory).filesystem)
     former = None
     if found is not None and found.state == "attached" and is_directory_of(found, directory):
         former = as_detached(found, timestamp())

@@ -310,7 +310,7 @@ async def work_off(instance: Instance) -> None:
     """Exports what is outstanding in attached projects, for ever: a background task of the mount."""
     while True:
         for record in list(instance.claims.by_number.values()):
-            if record.state != "attached":
+            if record.state != "attached" or not instance.backings.has(record.path):
                 continue
             try:
                 await _work_off(instance, record)

@@ -1,4 +1,4 @@
-"""The instance on this node: its store, its backing directory, and the projects it knows."""
+"""The instance on this node: its store, its backing directories, and the projects it knows."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ import msgspec
 import trio
 
 from csfs.backing import lockfile, temporary
+from csfs.backing.backings import Backing, Backings
 from csfs.backing.descriptor import Descriptor
-from csfs.backing.io import in_thread, inline
-from csfs.backing.syscalls import network_filesystem
+from csfs.backing.io import in_thread
 from csfs.domain import lock, names, session
 from csfs.domain.document import Value
 from csfs.domain.state import HELD, Verdict, judge
@@ -35,35 +35,42 @@ _DOCUMENT = names.PROJECT_DOCUMENT.encode()
 
 @dataclass
 class Claims:
-    """The store's project records, findable by what is seen of a directory."""
+    """The store's project records, findable by what is seen of a directory.
 
+    `filesystem` says on which one a path lies: an inode number tells on one of them only.
+    """
+
+    filesystem: Callable[[bytes], bytes] = lambda path: b""
     by_number: dict[int, records.Project] = field(default_factory=dict)
     _by_lock: dict[str, int] = field(default_factory=dict)
-    _by_inode: dict[int, int] = field(default_factory=dict)
+    _by_inode: dict[tuple[bytes, int], int] = field(default_factory=dict)
 
     def put(self, record: records.Project) -> None:
         self.drop(record.number)
         self.by_number[record.number] = record
         self._by_lock[record.lock_id] = record.number
         if record.state == "attached":
-            self._by_inode[record.inode] = record.number
+            self._by_inode[self._place(record)] = record.number
         elif record.state == "archived":
-            self._by_inode.setdefault(record.inode, record.number)
+            self._by_inode.setdefault(self._place(record), record.number)
+
+    def _place(self, record: records.Project) -> tuple[bytes, int]:
+        return self.filesystem(record.path), record.inode
 
     def drop(self, number: int) -> None:
         before = self.by_number.pop(number, None)
         if before is not None:
             self._by_lock.pop(before.lock_id, None)
-            if self._by_inode.get(before.inode) == number:
-                del self._by_inode[before.inode]
+            if self._by_inode.get(self._place(before)) == number:
+                del self._by_inode[self._place(before)]
 
     def by_lock(self, lock_id: str) -> records.Project | None:
         number = self._by_lock.get(lock_id)
         return None if number is None else self.by_number[number]
 
-    def by_inode(self, inode: int) -> records.Project | None:
+    def by_inode(self, inode: int, filesystem: bytes = b"") -> records.Project | None:
         """The project held in the directory with this inode; an attached one if there is one."""
-        number = self._by_inode.get(inode)
+        number = self._by_inode.get((filesystem, inode))
         return None if number is None else self.by_number[number]
 
 
@@ -72,38 +79,55 @@ class Instance:
 
     `changed` is called, in the event loop, after a project has taken another state: the mount drops
     what it derived from the old one. `writers` tells who has files of a project open for writing.
-    `threads`: whether calls to the backing filesystem run in threads; by its type if it is None.
     """
 
     def __init__(
         self,
         store: Store,
-        backing: Descriptor,
+        backings: Backings,
         mountpoint: str,
         *,
         takeover: float = session.TAKEOVER_SECONDS,
-        threads: bool | None = None,
     ) -> None:
         self.store = store
-        self.backing = backing
+        self.backings = backings
         self.mountpoint = mountpoint
-        self.network = network_filesystem(backing.fd) is not None
         self.identity = store.read(View.instance)
-        backing.mark = temporary.mark(self.identity.uuid)
-        self.claims = Claims()
-        for record in store.read(View.projects):
-            self.claims.put(record)
-        self.projects: dict[int, Project] = {}
+        self.claims = self._known()
+        self.projects: dict[tuple[bytes, int], Project] = {}
+        """By `Backings.identity` of their directories."""
         self.changed: Callable[[Project], None] = lambda project: None
         self.writers: Callable[[Project], list[str]] = lambda project: []
         self.since = timestamp()
-        self.liveness = Liveness(backing, self.identity, self.since, self._next_project, takeover)
+        self._liveness: dict[bytes, Liveness] = {}
+        for each in backings.present:
+            each.descriptor.mark = temporary.mark(self.identity.uuid)
+            self._liveness[each.container] = Liveness(
+                each.descriptor, self.identity, self.since, self._next_project, takeover
+            )
         self.unsettled: dict[int, records.Intent] = {}
         """Actions of this mount that failed half way, by project number; see `intents.whole`."""
         self.exports_due = trio.Event()
         """Set when an action has left documents for the background to export."""
-        self.threads = self.network if threads is None else threads
-        self.io = in_thread if self.threads else inline
+
+    def _known(self) -> Claims:
+        claims = Claims(self.backings.filesystem)
+        for record in self.store.read(View.projects):
+            claims.put(record)
+        return claims
+
+    def put_away(self, backing: Backing, reason: str) -> None:
+        """Has a backing directory count as not there, before anything was looked at."""
+        self.backings.put_away(backing, reason)
+        self.claims = self._known()
+
+    def liveness(self, directory: Descriptor) -> Liveness:
+        """The heartbeat on the storage on which a directory lies."""
+        return self._liveness[directory.container]
+
+    def heart(self, backing: Backing) -> Liveness:
+        """The heartbeat on a storage that is there."""
+        return self._liveness[backing.container]
 
     def _next_project(self) -> int:
         return self.store.read(View.instance).next_project
@@ -115,8 +139,9 @@ class Instance:
         now = clock.seconds()
         signature = lockfile.signature(directory)
         found = None
-        if signature is not None or self.network:
-            found = lockfile.read(directory, network=self.network)
+        network = self.backings.of(directory).network
+        if signature is not None or network:
+            found = lockfile.read(directory, network=network)
         return Sight(signature, found, directory.exists(_DOCUMENT), directory.born(), now)
 
     def is_closed(self, directory: Descriptor) -> bool:
@@ -125,7 +150,8 @@ class Instance:
         Nothing in it can be reached then, so that it is no more than what its own mode and owner say.
         Blocking. Raises OSError.
         """
-        if directory.inode in self.projects or self.claims.by_inode(directory.inode) is not None:
+        filesystem, inode = identity = self.backings.identity(directory)
+        if identity in self.projects or self.claims.by_inode(inode, filesystem) is not None:
             return False
         try:
             directory.exists(_DOCUMENT)
@@ -138,7 +164,7 @@ class Instance:
 
         That confirms it, for a network filesystem may show what a file was (design section 4).
         """
-        if self.liveness.is_late or clock.seconds() > before.read_at + CONFIRM_SECONDS:
+        if self.liveness(directory).is_late or clock.seconds() > before.read_at + CONFIRM_SECONDS:
             return self.look(directory)
         signature = lockfile.signature(directory)
         if signature is None or signature != before.signature:
@@ -147,7 +173,8 @@ class Instance:
 
     def judge(self, sight: Sight, inode: int, path: bytes) -> tuple[Verdict, records.Project | None]:
         """What the directory is for this instance, and the record that makes it so."""
-        claim = self.claims.by_inode(inode)
+        filesystem = self.backings.filesystem(path)
+        claim = self.claims.by_inode(inode, filesystem)
         attached_here = claim is not None and claim.state == "attached" and claim.path == path
         if isinstance(sight.lock, lock.Lock) and not attached_here:
             claim = self.claims.by_lock(sight.lock.lock_id) or claim
@@ -159,19 +186,21 @@ class Instance:
             path=path,
             instance_uuid=self.identity.uuid,
             claim=claim,
+            elsewhere=claim is not None and self.backings.filesystem(claim.path) != filesystem,
         )
         return verdict, claim
 
     def settle(self, directory: Descriptor, path: bytes, sight: Sight) -> Project | None:
         """Takes note of what was seen of a directory: its project, or None if it is plain."""
-        project = self.projects.get(directory.inode)
+        identity = self.backings.identity(directory)
+        project = self.projects.get(identity)
         verdict, claim = self.judge(sight, directory.inode, path)
         if project is None:
             if sight.lock is None and not sight.has_project_document and claim is None:
                 return None
             project = Project(directory, path, sight, verdict)
             self._adopt(project, verdict, claim)
-            self.projects[directory.inode] = project
+            self.projects[identity] = project
             self.changed(project)
         else:
             project.path = path
@@ -180,7 +209,7 @@ class Instance:
                 self._adopt(project, verdict, claim)
         self._seen(project)
         if sight.lock is None and not sight.has_project_document and project.record is None:
-            del self.projects[directory.inode]
+            del self.projects[identity]
             return None
         return project
 
@@ -226,7 +255,8 @@ class Instance:
 
     def _seen(self, project: Project) -> None:
         """Believes what was seen for a while, and not when this instance may be taken for dead."""
-        project.fresh_until = min(clock.seconds() + FRESH_SECONDS, self.liveness.late_from)
+        late_from = self.liveness(project.directory).late_from
+        project.fresh_until = min(clock.seconds() + FRESH_SECONDS, late_from)
 
     async def visit(self, record: records.Project) -> Project | None:
         """The project of a record, where the record says it is; None if it is not there.
@@ -235,7 +265,7 @@ class Instance:
         """
 
         def find() -> tuple[Descriptor, Sight]:
-            directory = self.backing.descend(record.path)
+            directory = self.backings.descend(record.path)
             return directory, self.look(directory)
 
         try:

@@ -115,8 +115,9 @@ async def _settle_here(instance: Instance, intent: Intent, *, refused: bool) -> 
 
 def _projects(instance: Instance, intent: Intent) -> list[Project]:
     """What this mount knows of the directories that an action is about."""
-    inodes = {record.inode for record in (intent.before, intent.after) if record is not None}
-    return [instance.projects[inode] for inode in inodes if inode in instance.projects]
+    about = [record for record in (intent.before, intent.after) if record is not None]
+    places = {(instance.backings.filesystem(record.path), record.inode) for record in about}
+    return [instance.projects[place] for place in places if place in instance.projects]
 
 
 def _name(intent: Intent) -> str:
@@ -162,9 +163,13 @@ def commit(
 async def settle(instance: Instance) -> None:
     """Finishes or takes back every action that was cut short. Called once, before the mount serves.
 
-    Raises OSError if the backing directory cannot be read: nothing is decided then.
+    One in a container that is away waits for a mount that has it. Raises OSError if a backing directory
+    cannot be read: nothing is decided then.
     """
     for intent in instance.store.read(View.intents):
+        if not instance.backings.has(intent.after.path):
+            log.warning("%s waits: its container is away", _name(intent))
+            continue
         if intent.action == "rescue":
             await _settle_rescue(instance, intent, logging.WARNING)
             continue
@@ -236,7 +241,7 @@ def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | 
     """Makes the backing directory agree with one of the two records, and says with which."""
     before, after = intent.before, intent.after
     for record in (before, after):
-        if record is not None:
+        if record is not None and instance.backings.has(record.path):
             leftovers.clear(instance, record.path, {record.lock_content})
     if before is None:
         directory = _find(instance, after)
@@ -270,15 +275,20 @@ def sync_around(instance: Instance, *paths: bytes) -> None:
 
     Blocking. Raises OSError.
     """
-    above = {b"/".join(path.split(b"/")[:depth]) for path in paths for depth in range(path.count(b"/") + 1)}
+    backings = instance.backings
+    above = set()
+    for path in paths:
+        steps = backings.below(path).split(b"/")
+        top = backings.container(path)
+        above |= {os.path.join(top, *steps[:depth]) for depth in range(len(steps))}
     for parent in sorted(above):
-        instance.backing.descend(parent).sync()
+        backings.descend(parent).sync()
 
 
 def _find(instance: Instance, record: records.Project) -> Descriptor | None:
     """The directory of a record, if it is still that one."""
     try:
-        directory = instance.backing.descend(record.path)
+        directory = instance.backings.descend(record.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return directory if is_directory_of(record, directory) else None

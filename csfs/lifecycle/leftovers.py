@@ -69,7 +69,7 @@ def clear(instance: Instance, path: bytes, ours: Container[bytes]) -> None:
     `ours` are the locks that may have been set aside in it. Raises OSError.
     """
     try:
-        directory = instance.backing.descend(path)
+        directory = instance.backings.descend(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     lockfile.clear(directory, instance.identity.uuid, ours)
@@ -115,6 +115,8 @@ async def remove(instance: Instance, left: Left) -> None:
 
 
 async def _try_clear(instance: Instance, path: bytes, ours: Container[bytes]) -> bool:
+    if not instance.backings.has(path):
+        return False
     try:
         await in_thread(clear, instance, path, ours)
     except OSError as error:

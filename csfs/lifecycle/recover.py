@@ -3,18 +3,18 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from csfs.backing.descriptor import Descriptor
+from csfs.backing.backings import Backings, Overlap
 from csfs.domain import document, lock, names
 from csfs.domain.document import Kind
 from csfs.domain.refusals import Refusal
-from csfs.lifecycle import documents, survey
+from csfs.lifecycle import documents, storage, survey
 from csfs.lifecycle.instance import timestamp
 from csfs.lifecycle.intents import as_detached
 from csfs.lifecycle.recovered_project import RecoveredProject, identity, take
@@ -32,7 +32,8 @@ RECOVERING = "store.recovering"
 class Wanted:
     """What is to be recovered, from what."""
 
-    backing: str
+    backings: Mapping[bytes, str]
+    """The path of each backing directory, by container."""
     directory: Path
     """Of the instance, in the state directory. Its store must not be open elsewhere."""
     instance: str
@@ -74,9 +75,9 @@ async def recover(wanted: Wanted) -> Report:
     All or nothing: what is cut short leaves the old store, and can be repeated. The backing directory
     is only read. Raises CannotRecover, OSError.
     """
-    backing = Descriptor.root(wanted.backing)
+    backings = _opened(wanted)
     present = _Present.of(wanted)
-    seen = survey.survey(backing)
+    seen = survey.survey(backings)
     base = _base(wanted, seen)
     if wanted.dry_run:
         target = Path(tempfile.mkdtemp(prefix="store.dry-run-", dir=wanted.directory))
@@ -86,7 +87,8 @@ async def recover(wanted: Wanted) -> Report:
     try:
         store = _begin(wanted, target)
         try:
-            report = await _fill(wanted, store, backing, seen, base, present)
+            _refuse_other_containers(store, backings)
+            report = await _fill(wanted, store, backings, seen, base, present)
         finally:
             store.close()
         if not wanted.dry_run:
@@ -94,6 +96,27 @@ async def recover(wanted: Wanted) -> Report:
         return report
     finally:
         _remove(target)
+
+
+def _opened(wanted: Wanted) -> Backings:
+    """Raises CannotRecover if one is not there: the store would lack what lies in it."""
+    try:
+        backings = Backings.open(wanted.backings)
+    except Overlap as error:
+        raise CannotRecover(str(error)) from error
+    for each in backings:
+        if each.away:
+            raise CannotRecover(
+                f"{each.path} cannot be read: {each.away}; the projects that lie there would be missing"
+            )
+    return backings
+
+
+def _refuse_other_containers(store: Store, backings: Backings) -> None:
+    try:
+        storage.refuse_other_containers(store, backings)
+    except storage.WrongContainers as error:
+        raise CannotRecover(f"the backup is of other containers: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -168,7 +191,7 @@ def _begin(wanted: Wanted, target: Path) -> Store:
 async def _fill(
     wanted: Wanted,
     store: Store,
-    backing: Descriptor,
+    backings: Backings,
     seen: list[Sighting],
     base: records.Instance,
     present: _Present,
@@ -181,7 +204,7 @@ async def _fill(
         dry_run=wanted.dry_run,
     )
     former = {record.number: record for record in store.read(View.projects)}
-    claims = _claims(seen, base.uuid, former, report)
+    claims = _claims(backings, seen, base.uuid, former, report)
     await store.write(lambda change: _drop_intents(change, claims.keys()))
     taken: list[records.Project] = []
     for number, (sighting, record) in sorted(claims.items()):
@@ -190,10 +213,11 @@ async def _fill(
             await store.write(lambda change, number=number: change.forget_project(number))  # type: ignore[misc]
             before = None
         told = RecoveredProject(uid=record.uid, path=sighting.shown, state=record.state)
-        place = os.path.join(wanted.backing, os.fsdecode(sighting.path)).rstrip("/")
+        backing, below = backings.at(sighting.path), backings.below(sighting.path)
+        place = os.path.join(backing.path, os.fsdecode(below)).rstrip("/")
         project_directory = place.encode(errors="backslashreplace").decode()
         try:
-            directory = backing.descend(sighting.path)
+            directory = backings.descend(sighting.path)
             await take(store, directory, record, before, told, project_directory)
         except Refusal as refusal:
             why = f"{refusal.detail}: mend it there, then recover with --replace"
@@ -201,24 +225,30 @@ async def _fill(
             continue
         taken.append(record)
         report.projects.append(told)
-    await _keep(store, taken, seen, report)
-    counters = [base.next_project, 1 + survey.greatest_number(backing, seen, base.uuid)]
+    await _keep(backings, store, taken, seen, report)
+    counters = [base.next_project, 1 + survey.greatest_number(backings, seen, base.uuid)]
     counters += [1 + number for number in former]
     if present.instance is not None and present.instance.uuid == base.uuid:
         counters.append(present.instance.next_project)
     report.next_project = max(counters)
     instance = msgspec.structs.replace(base, next_project=report.next_project)
     await store.write(lambda change: change.put_instance(instance))
+    if not backings.is_one:
+        await storage.note(store, backings)
     return report
 
 
 def _claims(
-    seen: list[Sighting], uuid: str, former: dict[int, records.Project], report: Report
+    backings: Backings,
+    seen: list[Sighting],
+    uuid: str,
+    former: dict[int, records.Project],
+    report: Report,
 ) -> dict[int, tuple[Sighting, records.Project]]:
     """The directories that this instance holds, and the record of each, by P-number."""
     found: dict[int, tuple[Sighting, records.Project]] = {}
     for each in sorted(seen, key=lambda each: each.lock.epoch if isinstance(each.lock, lock.Lock) else 0):
-        record, why = _record(each, uuid, former)
+        record, why = _record(backings, each, uuid, former)
         if record is None:
             if why:
                 report.passed_over.append(Aside(_uid(each), each.shown, why))
@@ -232,7 +262,7 @@ def _claims(
 
 
 def _record(
-    sighting: Sighting, uuid: str, former: dict[int, records.Project]
+    backings: Backings, sighting: Sighting, uuid: str, former: dict[int, records.Project]
 ) -> tuple[records.Project | None, str]:
     """The record that a lock stands for; None, and why if that is worth telling, if it is not to be taken."""
     found = sighting.lock
@@ -240,7 +270,7 @@ def _record(
         for record in former.values():
             if record.state == "detached" or record.lock_content != sighting.content:
                 continue
-            if lock.is_same_directory(record.inode, record.born, sighting.inode, sighting.born):
+            if _is_same_place(backings, record, sighting):
                 return msgspec.structs.replace(record, path=sighting.path), ""
         return None, "its cs.lock was not written by csfs, so it does not tell whose it is"
     if found.instance_uuid != uuid:
@@ -287,7 +317,9 @@ def _drop_intents(change: Change, taken: Set[int]) -> None:
             change.drop_intent(intent.after.number)
 
 
-async def _keep(store: Store, taken: list[records.Project], seen: list[Sighting], report: Report) -> None:
+async def _keep(
+    backings: Backings, store: Store, taken: list[records.Project], seen: list[Sighting], report: Report
+) -> None:
     """Tells of the projects of the backup whose lock was not found; they stay as they are.
 
     One whose directory this instance has attached anew since was detached in between.
@@ -296,7 +328,7 @@ async def _keep(store: Store, taken: list[records.Project], seen: list[Sighting]
     for record in store.read(View.projects):
         if record.number in numbers:
             continue
-        again = next((each for each in taken if _is_same_place(record, each)), None)
+        again = next((each for each in taken if _is_same_place(backings, record, each)), None)
         if record.state == "attached" and again is not None:
             after = as_detached(record, timestamp())
             await store.write(lambda change, after=after: _detach(change, after))  # type: ignore[misc]
@@ -318,7 +350,9 @@ def _is_restored(record: records.Project, sighting: Sighting) -> bool:
     return record.state == "attached" and (found.lock_id, sighting.path) == (record.lock_id, record.path)
 
 
-def _is_same_place(record: records.Project, other: records.Project) -> bool:
+def _is_same_place(backings: Backings, record: records.Project, other: records.Project | Sighting) -> bool:
+    if backings.filesystem(record.path) != backings.filesystem(other.path):
+        return False
     return lock.is_same_directory(record.inode, record.born, other.inode, other.born)
 
 

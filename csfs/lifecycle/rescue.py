@@ -16,6 +16,7 @@ from csfs.domain.session import Life
 from csfs.domain.state import State
 from csfs.lifecycle import history, intents, leftovers
 from csfs.lifecycle.instance import Instance, owner_of, timestamp
+from csfs.lifecycle.liveness import Liveness
 from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
 from csfs.store import records
@@ -36,7 +37,7 @@ async def rescue(instance: Instance, project: Project, lock_id: str = "") -> Non
         if project.state is not State.FOREIGN or found is None:
             raise refusals.nothing_to_rescue(project.state.value)
         if not lock_id:
-            await _refuse_unless_dead(instance, found)
+            await _refuse_unless_dead(instance.liveness(project.directory), found)
         elif lock_id != found.lock_id:
             raise refusals.wrong_lock_id(found.lock_id)
         content = await in_thread(lockfile.content_of, project.directory)
@@ -53,12 +54,12 @@ async def _look(instance: Instance, project: Project) -> None:
     instance.settle(project.directory, project.path, sight)
 
 
-async def _refuse_unless_dead(instance: Instance, found: Lock | Opaque) -> None:
+async def _refuse_unless_dead(liveness: Liveness, found: Lock | Opaque) -> None:
     if isinstance(found, Opaque):
         raise refusals.not_dead(found.owner, "it has no heartbeat", found.lock_id)
-    await instance.liveness.look()
-    if instance.liveness.life(found.instance_uuid) is not Life.DEAD:
-        heartbeat = instance.liveness.describe(found.instance_uuid)
+    await liveness.look()
+    if liveness.life(found.instance_uuid) is not Life.DEAD:
+        heartbeat = liveness.describe(found.instance_uuid)
         raise refusals.not_dead(found.owner, heartbeat, found.lock_id)
 
 
@@ -100,7 +101,7 @@ async def _reserve(instance: Instance, directory: Descriptor, lock_id: str, own:
     other = await in_thread(lambda: broken_lock.reserve(directory, lock_id, own, owner=owner))
     if other is None:
         return
-    if instance.liveness.life(other.instance_uuid) is Life.DEAD:
+    if instance.liveness(directory).life(other.instance_uuid) is Life.DEAD:
         await in_thread(broken_lock.release, directory, lock_id, other)
         other = await in_thread(lambda: broken_lock.reserve(directory, lock_id, own, owner=owner))
         if other is None:

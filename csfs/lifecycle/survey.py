@@ -1,12 +1,14 @@
 """What the locks below a backing directory tell of an instance whose store is lost."""
 
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 
 from csfs.backing import contents, lockfile
+from csfs.backing.backings import Backing, Backings
 from csfs.backing.descriptor import Descriptor, read_file
 from csfs.domain import document, lock, names
 from csfs.domain.document import Kind
@@ -28,7 +30,7 @@ class Sighting:
     """A directory in which a cs.lock lies."""
 
     path: bytes
-    """Relative to the backing directory."""
+    """On the mount: relative to the backing directory, below the name of its container."""
     inode: int
     born: int
     lock: lock.Lock | lock.Opaque
@@ -55,18 +57,19 @@ def shown(path: bytes) -> str:
     return path.decode(errors="backslashreplace") or "."
 
 
-def survey(backing: Descriptor) -> list[Sighting]:
+def survey(backings: Backings) -> list[Sighting]:
     """Every directory with a lock, in the order of their paths. Follows no symlink. Raises OSError."""
-    found = [_sighting(path, directory) for path, directory in _projects(backing)]
+    found = [_sighting(path, directory) for each in backings for path, directory in _projects(each)]
     return sorted((each for each in found if each is not None), key=lambda each: each.path)
 
 
-def _projects(backing: Descriptor) -> Iterator[tuple[bytes, Descriptor]]:
-    markers = (names.LOCK, names.PROJECT_DOCUMENT)
-    if any(backing.exists(name.encode()) for name in markers):
-        yield b"", backing
-    else:
-        yield from contents.projects_below(backing)
+def _projects(backing: Backing) -> Iterator[tuple[bytes, Descriptor]]:
+    markers, top = (names.LOCK, names.PROJECT_DOCUMENT), backing.container
+    if any(backing.descriptor.exists(name.encode()) for name in markers):
+        yield top, backing.descriptor
+        return
+    for path, directory in contents.projects_below(backing.descriptor):
+        yield os.path.join(top, path), directory
 
 
 def _sighting(path: bytes, directory: Descriptor) -> Sighting | None:
@@ -144,7 +147,7 @@ def _instances(seen: list[Sighting]) -> str:
     return "\n".join(["the locks there name", *lines])
 
 
-def greatest_number(backing: Descriptor, seen: list[Sighting], uuid: str) -> int:
+def greatest_number(backings: Backings, seen: list[Sighting], uuid: str) -> int:
     """The greatest P-number that this instance is known to have given.
 
     Told by its locks, also in copies, by the documents beside them, and by what its last mount wrote
@@ -152,7 +155,8 @@ def greatest_number(backing: Descriptor, seen: list[Sighting], uuid: str) -> int
     """
     ours = [each for each in seen if each.names_instance(uuid)]
     told = [number for each in ours for number in (lock_number(each), each.document_number)]
-    return max([_high_water(backing, uuid) - 1, *told, 0])
+    marks = [_high_water(each.descriptor, uuid) - 1 for each in backings]
+    return max([*marks, *told, 0])
 
 
 def _high_water(backing: Descriptor, uuid: str) -> int:

@@ -30,9 +30,15 @@ async def returning(instance: Instance, project: Project) -> records.Project | N
 
 
 def _is_in_its_place(instance: Instance, record: records.Project) -> bool:
-    """Whether the archived directory lies where it was; another may have got its inode number."""
+    """Whether the archived directory lies where it was; another may have got its inode number.
+
+    What lies in a container that is not named any more is no longer in its place. Raises OSError, ENODEV
+    for a container that is away.
+    """
+    if not instance.backings.knows(record.path):
+        return False
     try:
-        original = instance.backing.descend(record.path)
+        original = instance.backings.descend(record.path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return is_directory_of(record, original) and lockfile.content_of(original) == record.lock_content

@@ -2,7 +2,8 @@
  * What the kernel's FUSE can do and pyfuse3 cannot ask for: passthrough, opens without FLUSH, listings that
  * the kernel keeps, lookups in one directory side by side, shared mappings of files that are not cached, and
  * writes before which it does not ask for capabilities (see privileges.py), and new files whose mode the kernel
- * leaves as it was asked for: the umask does not count everywhere.
+ * leaves as it was asked for: the umask does not count everywhere. It also tells which inode a request is about
+ * where pyfuse3 does not (statfs).
  *
  * pyfuse3 calls libfuse through the dynamic linker. This module is loaded before it, into the global
  * scope, and defines three of the functions that it calls; each does its own part and then reaches the
@@ -83,6 +84,7 @@ enum { DIRECT_IO = 1 << 0, KEEP_CACHE = 1 << 1, CACHE_DIR = 1 << 3, NOFLUSH = 1 
 static int fuse_fd = -1;
 static int wanted = 1;
 static int negotiated = 0;
+static uint64_t node = 0;
 
 /* Lets the original answer INIT into a socket, adds what the kernel offers and csfs uses, sends it. */
 static void answer_init(struct fuse_session *session, const struct fuse_buf *buffer,
@@ -137,6 +139,7 @@ void fuse_session_process_buf(struct fuse_session *session, const struct fuse_bu
     if (!original)
         original = (__typeof__(original))dlsym(RTLD_NEXT, "fuse_session_process_buf");
     const struct in_header *in = buffer->mem;
+    node = buffer->flags & FUSE_BUF_IS_FD ? 0 : in->nodeid;
     if (fuse_fd < 0 && !(buffer->flags & FUSE_BUF_IS_FD) && in->opcode == OPCODE_INIT)
         answer_init(session, buffer, original);
     else
@@ -245,12 +248,18 @@ static PyObject *py_unregister(PyObject *self, PyObject *argument) {
     Py_RETURN_NONE;
 }
 
+static PyObject *py_node(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return PyLong_FromUnsignedLongLong(node);
+}
+
 static PyMethodDef methods[] = {
     {"want_passthrough", py_want, METH_O, "Whether to ask for passthrough at INIT."},
     {"in_use", py_in_use, METH_NOARGS, "Whether this module has seen INIT: its functions are called."},
     {"negotiated", py_negotiated, METH_NOARGS, "Whether the kernel agreed to passthrough."},
     {"register", py_register, METH_O, "A backing id for an open file. Raises OSError."},
     {"unregister", py_unregister, METH_O, "Gives a backing id back. Raises OSError."},
+    {"node", py_node, METH_NOARGS, "The inode that the last request is about; 0 if that is not known."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -15,7 +15,7 @@ import msgspec
 import pyfuse3
 import trio
 
-from csfs.backing.descriptor import Descriptor
+from csfs.backing.backings import Backings, Overlap
 from csfs.lifecycle import documents, intents, leftovers, storage
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
@@ -144,7 +144,7 @@ def serve(
 
 def _open_store(options: MountOptions) -> Store:
     directory = options.directory / STORE
-    rebuild = f"csfs recover {options.backing} --instance {options.instance} --state {options.state}"
+    rebuild = f"csfs recover {options.words}"
     if (options.directory / RECOVERING).exists() and not directory.exists():
         raise CannotMount(f"the recovery of {directory} was cut short; repeat it: {rebuild}")
     kept = backup.place(options.directory)
@@ -181,21 +181,28 @@ async def _run(
     reopen_log: Callable[[], None] | None,
 ) -> None:
     try:
-        backing = Descriptor.root(options.backing)
-    except OSError as error:
-        raise CannotMount(f"{options.backing} cannot be mounted: {error.strerror}") from error
+        backings = Backings.open(options.backings, threads=own.threads)
+    except Overlap as error:
+        raise CannotMount(str(error)) from error
+    _refuse_all_away(backings)
     _check_mountpoint(options.mountpoint)
     daily = DailyBackup(store, backup.place(options.directory), every=own.backup_seconds)
-    instance = Instance(store, backing, options.mountpoint, takeover=own.takeover, threads=own.threads)
+    instance = Instance(store, backings, options.mountpoint, takeover=own.takeover)
     try:
-        await storage.recognise(instance, accept=own.accept_storage)
+        await storage.recognise_all(instance, accept=own.accept_storage)
+        _refuse_all_away(backings)
         await intents.settle(instance)
-    except storage.WrongStorage as error:
+    except storage.WrongContainers as error:
         raise CannotMount(f"{options.backing}: {error}") from error
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
+    for each in backings:
+        if each.away:
+            log.warning("the container %s is away: %s: %s", each.name, each.path, each.away)
     left = leftovers.find(instance)
-    await instance.liveness.turn()
+    hearts = [instance.heart(each) for each in backings.present]
+    for heart in hearts:
+        await heart.turn()
     mount = Mount(
         instance,
         options.backing,
@@ -218,7 +225,8 @@ async def _run(
     log.info("%s is mounted on %s for instance %s", options.backing, options.mountpoint, options.instance)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(instance.liveness.keep)
+            for heart in hearts:
+                nursery.start_soon(heart.keep)
             nursery.start_soon(leftovers.remove, instance, left)
             nursery.start_soon(documents.work_off, instance)
             nursery.start_soon(mount.backlog.keep_looking)
@@ -235,10 +243,18 @@ async def _run(
             nursery.cancel_scope.cancel()
         service.tell("STOPPING=1")
         with trio.move_on_after(_END_SECONDS):
-            await instance.liveness.end()
+            async with trio.open_nursery() as nursery:
+                for heart in hearts:
+                    nursery.start_soon(heart.end)
     finally:
         pyfuse3.close(unmount=True)
         log.info("%s is unmounted", options.mountpoint)
+
+
+def _refuse_all_away(backings: Backings) -> None:
+    """Passes if there is anything to serve. Raises CannotMount."""
+    if not backings.present:
+        raise CannotMount("\n".join(f"{each.path} cannot be mounted: {each.away}" for each in backings))
 
 
 def _check_mountpoint(path: str) -> None:

@@ -40,7 +40,7 @@ class Passthrough:
 
     def __init__(self, *, wanted: bool) -> None:
         self.off = "" if wanted else "switched off with -o nopassthrough"
-        """Why it is not used, as far as that is known; see `why_off`."""
+        """Why it is used nowhere on this mount, as far as that is known; see `off_in`."""
         if _module is None:
             self.off = self.off or "the C module was not built"
         else:
@@ -49,6 +49,8 @@ class Passthrough:
         """How many there were."""
         self._extends = False
         self._begun = False
+        self._refused: dict[bytes, str] = {}
+        """By container, why the kernel does not do it there."""
         self._ids: dict[int, tuple[int, int]] = {}
         """Inode number -> backing id, opens that use it."""
 
@@ -58,13 +60,6 @@ class Passthrough:
         if not self._begun:
             self._begin()
         return self._extends
-
-    @property
-    def why_off(self) -> str:
-        """Why it is not used; empty if it is."""
-        if not self._begun:
-            self._begin()
-        return self.off
 
     def _begin(self) -> None:
         """To be called when requests are answered: only then it is known what the kernel agreed to."""
@@ -77,8 +72,14 @@ class Passthrough:
         elif not _module.negotiated():
             self.off = "this kernel does not offer it (Linux 6.9 does)"
 
-    def open(self, inode: int, fd: int, *, cached: bool) -> int:
-        """The backing id for an open of an inode, 0 if it goes through the daemon.
+    def off_in(self, container: bytes) -> str:
+        """Why it is not used in a container; empty if it is."""
+        if not self._begun:
+            self._begin()
+        return self.off or self._refused.get(container, "")
+
+    def open(self, inode: int, fd: int, *, container: bytes, cached: bool) -> int:
+        """The backing id for an open of an inode in a container, 0 if it goes through the daemon.
 
         `cached`: the inode is open through the daemon; the kernel allows no mixture.
         """
@@ -89,14 +90,14 @@ class Passthrough:
             self._ids[inode] = (known[0], known[1] + 1)
             self.opens += 1
             return known[0]
-        if self.off or cached or _module is None:
+        if self.off_in(container) or cached or _module is None:
             return 0
         try:
             id: int = _module.register(fd)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ELOOP):
-                self.off = f"the kernel refuses it here: {error.strerror}"
-                log.info("passthrough is not used: %s", self.off)
+                self._refused[container] = f"the kernel refuses it here: {error.strerror}"
+                log.info("passthrough is not used: %s", self._refused[container])
             return 0
         self._ids[inode] = (id, 1)
         self.opens += 1
@@ -111,6 +112,15 @@ class Passthrough:
             return
         del self._ids[inode]
         _module.unregister(id)
+
+
+def asked_about() -> int:
+    """The inode that the request is about which has just come; 0 if that is not known.
+
+    pyfuse3 does not pass it on for statfs(2). To be called before a handler waits for anything.
+    """
+    found: int = 0 if _module is None else _module.node()
+    return found
 
 
 def handle(number: int, *, backing_id: int = 0, flush: bool = True) -> int:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from csfs import __version__
+from csfs.backing.backings import Backing
 from csfs.backing.io import in_thread
 from csfs.domain.printable import printable
 from csfs.domain.session import Life
 from csfs.domain.state import State
 from csfs.lifecycle import processes
+from csfs.lifecycle.liveness import Liveness
 from csfs.mount.exposition import Exposition, Labels
 from csfs.mount.requests import BOUNDS
 from csfs.store.store import Pages
@@ -77,7 +79,8 @@ def _write_build(to: Exposition, mount: "Mount") -> None:
         "csfs_io_mode",
         "Whether calls to the backing filesystem run in threads or inline: 1 for the one that is so.",
         [
-            ({"mode": mode}, mount.instance.threads is threads)
+            ({**_of(each), "mode": mode}, each.threads is threads)
+            for each in mount.instance.backings
             for mode, threads in (("threads", True), ("inline", False))
         ],
     )
@@ -130,7 +133,12 @@ def _write_tree(to: Exposition, mount: "Mount") -> None:
         "Descriptors of directories that are kept.",
         tree.descriptors_kept,
     )
-    to.one("gauge", "csfs_passthrough_active", "Whether passthrough is used.", not passthrough.why_off)
+    to.family(
+        "gauge",
+        "csfs_passthrough_active",
+        "Whether passthrough is used.",
+        [(_of(each), not passthrough.off_in(each.container)) for each in mount.instance.backings],
+    )
     to.one(
         "counter",
         "csfs_passthrough_opens_total",
@@ -182,22 +190,49 @@ def _write_exports(to: Exposition, mount: "Mount") -> None:
 
 
 def _write_liveness(to: Exposition, mount: "Mount") -> None:
-    liveness = mount.instance.liveness
-    to.one("gauge", "csfs_heartbeat_age_seconds", "Since the last own heartbeat was written.", liveness.age)
-    to.one("gauge", "csfs_heartbeat_late", "Whether that is so old that locks are doubted.", liveness.is_late)
-    to.one(
+    backings, instance = mount.instance.backings, mount.instance
+    to.family(
+        "gauge",
+        "csfs_container_away",
+        "Whether the backing directory was not there when it was to be mounted.",
+        [(_of(each), bool(each.away)) for each in backings],
+    )
+    hearts = [(_of(each), instance.heart(each)) for each in backings.present]
+    to.family(
+        "gauge",
+        "csfs_heartbeat_age_seconds",
+        "Since the last own heartbeat was written.",
+        [(labels, heart.age) for labels, heart in hearts if heart.age is not None],
+    )
+    to.family(
+        "gauge",
+        "csfs_heartbeat_late",
+        "Whether that is so old that locks are doubted.",
+        [(labels, heart.is_late) for labels, heart in hearts],
+    )
+    to.family(
         "gauge",
         "csfs_takeover_seconds",
         "For how long the instance has to be silent to count as dead.",
-        liveness.takeover,
+        [(labels, heart.takeover) for labels, heart in hearts],
     )
-    lives = Counter(pulse.life(liveness.takeover) for pulse in liveness.others)
     to.family(
         "gauge",
         "csfs_sessions",
         "Other instances on the same storage, by what their heartbeats say.",
-        (({"life": life.value}, lives[life]) for life in Life),
+        (sample for labels, heart in hearts for sample in _sessions(labels, heart)),
     )
+
+
+def _sessions(labels: Labels, heart: Liveness) -> Iterator[tuple[Labels, int]]:
+    lives = Counter(pulse.life(heart.takeover) for pulse in heart.others)
+    for life in Life:
+        yield {**labels, "life": life.value}, lives[life]
+
+
+def _of(backing: Backing) -> Labels:
+    """Which container it is; nothing for the one that is the root of the mount."""
+    return {"container": printable(backing.name)} if backing.container else {}
 
 
 def _write_store(to: Exposition, mount: "Mount", pages: Pages | None, size: int | None) -> None:

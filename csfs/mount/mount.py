@@ -7,6 +7,7 @@ import msgspec
 from pyfuse3 import EntryAttributes, RequestContext
 
 from csfs import __version__
+from csfs.backing.backings import Backing
 from csfs.domain import names, state
 from csfs.domain.printable import shown
 from csfs.domain.state import State
@@ -19,6 +20,7 @@ from csfs.mount.handles import Handles
 from csfs.mount.kernel import Passthrough
 from csfs.mount.nodes.base import Always, Node
 from csfs.mount.nodes.container import RootContainer
+from csfs.mount.nodes.containers import ContainersDirectory
 from csfs.mount.nodes.control import ControlDirectory
 from csfs.mount.nodes.directory import Directory
 from csfs.mount.nodes.lock import PendingLock
@@ -54,8 +56,8 @@ class Mount:
         self.instance = instance
         self.backup = backup
         self.backing = backing
-        """The path of the backing directory, for people."""
-        self.tree = Tree(instance.backing, descriptors=descriptors)
+        """The path of the backing directory, or of the file that names the containers, for people."""
+        self.tree = Tree(instance.backings, descriptors=descriptors)
         self.handles = Handles(files)
         self.passthrough = Passthrough(wanted=passthrough)
         self.strict = strict
@@ -69,7 +71,9 @@ class Mount:
         self.pending_locks: dict[int, PendingLock] = {}
         """New cs.lock files that are still being written, by the id of their directory."""
         self.control = ControlDirectory(self)
-        self._root = RootContainer(self, self.tree.root)
+        self._root = (RootContainer if instance.backings.is_one else ContainersDirectory)(
+            self, self.tree.root
+        )
         instance.changed = self._project_changed
         instance.writers = self._writers
 
@@ -135,7 +139,9 @@ class Mount:
         return project.state is not before
 
     async def _glance(self, project: Project) -> None:
-        sight = await self.instance.io(self.instance.glance, project.directory, project.sight)
+        sight = await self.instance.backings.of(project.directory).io(
+            self.instance.glance, project.directory, project.sight
+        )
         self.instance.settle(project.directory, project.path, sight)
 
     async def lookup_again(self, directory: Inode, name: bytes, context: RequestContext) -> EntryAttributes:
@@ -173,7 +179,7 @@ class Mount:
         """
         if directory.descriptor is None and directory.number and directory.is_directory:
             way = self.tree.way(directory)
-            self.tree.opened(way, await self.instance.io(way.open))
+            self.tree.opened(way, await directory.backing.io(way.open))
 
     def projects_by_state(self) -> Counter[str]:
         """How many projects there are in each state that some are in.
@@ -228,40 +234,53 @@ class Mount:
                 for path, reason in project.export_failures.items()
             },
             "backup": self.backup.status(),
-            "passthrough": self.passthrough.why_off or "active",
             "strict": self.strict,
-            "io": "threads" if instance.threads else "inline",
-            "heartbeat": {
-                "takeover_seconds": instance.liveness.takeover,
-                "late": instance.liveness.is_late,
-                "problem": instance.liveness.problem,
-            },
-            "sessions": [
-                {
-                    "instance": pulse.session.instance_name,
-                    "instance_uuid": pulse.session.instance_uuid,
-                    "host": pulse.session.host,
-                    "pid": pulse.session.pid,
-                    "since": pulse.session.since,
-                    "life": pulse.life(instance.liveness.takeover),
-                    "silent_seconds": round(pulse.still, 1),
-                }
-                for pulse in instance.liveness.others
-            ],
+            "containers": [self._container_status(each) for each in instance.backings],
             "open_files": len(self.handles.files),
             "known_inodes": len(self.tree.inodes),
             "refusals": len(self.refusals.entries),
         }
         return msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n"
 
+    def _container_status(self, backing: Backing) -> dict[str, object]:
+        about: dict[str, object] = {
+            "name": shown(backing.container),
+            "backing": _text(backing.path),
+            "away": _text(backing.away),
+            "io": "threads" if backing.threads else "inline",
+            "passthrough": self.passthrough.off_in(backing.container) or "active",
+        }
+        if backing.away:
+            return about
+        liveness = self.instance.heart(backing)
+        about["heartbeat"] = {
+            "takeover_seconds": liveness.takeover,
+            "late": liveness.is_late,
+            "problem": liveness.problem,
+        }
+        about["sessions"] = [
+            {
+                "instance": pulse.session.instance_name,
+                "instance_uuid": pulse.session.instance_uuid,
+                "host": pulse.session.host,
+                "pid": pulse.session.pid,
+                "since": pulse.session.since,
+                "life": pulse.life(liveness.takeover),
+                "silent_seconds": round(pulse.still, 1),
+            }
+            for pulse in liveness.others
+        ]
+        return about
+
     def _project_changed(self, project: Project) -> None:
         self.tree.epoch += 1
 
     def _writers(self, project: Project) -> list[str]:
         found = []
+        root = self.tree.id_at(project.directory)
         for handle in self.handles.writers():
             at: Inode | None = handle.inode
-            while at is not None and at.number != project.inode:
+            while at is not None and at.id != root:
                 at = at.parent
             if at is not None:
                 path = shown(handle.inode.path())

@@ -25,7 +25,7 @@ from csfs.domain import refusals
 from csfs.domain.printable import shown
 from csfs.domain.refusals import Refusal, Rule
 from csfs.lifecycle import history
-from csfs.mount import failures, privileges
+from csfs.mount import capacity, failures, kernel, privileges
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
 from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node, is_copying, without_virtual
@@ -51,18 +51,6 @@ _OF_OTHERS = frozenset({Rule.FOREIGN, Rule.FOREIGN_DIRECTORY, Rule.LOST, Rule.IN
 
 _TRUSTED = b"trusted."
 """Extended attributes that root alone gets to see."""
-
-_STATVFS = (
-    "f_bsize",
-    "f_frsize",
-    "f_blocks",
-    "f_bfree",
-    "f_bavail",
-    "f_files",
-    "f_ffree",
-    "f_favail",
-    "f_namemax",
-)
 
 
 def answering(
@@ -219,11 +207,8 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        found = await self._mount.instance.io(os.fstatvfs, self._mount.instance.backing.fd)
-        result = StatvfsData()
-        for field in _STATVFS:
-            setattr(result, field, getattr(found, field))
-        return result
+        inode = self._mount.tree.inodes.get(kernel.asked_about(), self._mount.tree.root)
+        return await capacity.of(self._mount.instance.backings, inode.backing)
 
     # -- directories ---------------------------------------------------------------------------------
 
@@ -308,7 +293,7 @@ class Operations(pyfuse3.Operations):
         handle = self._mount.handles.files[fh]
         if isinstance(handle, ContentHandle):
             return bytes(handle.content[off : off + size])
-        run = in_thread if size >= _THREADED_BYTES else self._mount.instance.io
+        run = in_thread if size >= _THREADED_BYTES else handle.inode.backing.io
         return await run(os.pread, _data(handle).fd, size, off)
 
     @answering
@@ -321,11 +306,11 @@ class Operations(pyfuse3.Operations):
             await self._mount.confirm(data.project)
         if data.privileged:
             await self._end_privileges(data)
-        run = in_thread if len(buf) >= _THREADED_BYTES else self._mount.instance.io
+        run = in_thread if len(buf) >= _THREADED_BYTES else handle.inode.backing.io
         return await run(os.pwrite, data.fd, buf, off)
 
     async def _end_privileges(self, data: DataHandle) -> None:
-        await self._mount.instance.io(privileges.end, data.fd, data.context.uid)
+        await data.inode.backing.io(privileges.end, data.fd, data.context.uid)
         data.privileged = False
         # The kernel runs a file with the mode that it knows. To forget attributes alone waits for nothing.
         pyfuse3.invalidate_inode(data.inode.id, attr_only=True)
@@ -338,7 +323,7 @@ class Operations(pyfuse3.Operations):
         elif isinstance(handle, ContentHandle):
             await _save(handle)
         elif handle.writable:
-            await self._mount.instance.io(_flush, _data(handle).fd)
+            await handle.inode.backing.io(_flush, _data(handle).fd)
 
     @answering
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -354,7 +339,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(handle, DataHandle):
             if handle.passthrough:
                 self._mount.passthrough.release(handle.inode.id)
-            await self._mount.instance.io(os.close, handle.fd)
+            await handle.inode.backing.io(os.close, handle.fd)
 
     # -- extended attributes -------------------------------------------------------------------------
 

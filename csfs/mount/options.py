@@ -1,10 +1,14 @@
 """What is given to `csfs mount`, and the words of -o that are csfs's own."""
 
+import os
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from csfs.backing.backings import ROOT
 from csfs.domain import session
 
 _NO_PASSTHROUGH = "nopassthrough"
@@ -100,11 +104,27 @@ class MountOptions:
     """What `csfs mount` was told, paths absolute."""
 
     backing: str
+    """The backing directory; with containers, the file that names them."""
     mountpoint: str
     instance: str
     state: Path
     fuse: frozenset[str] = field(default_factory=frozenset)
     """The words of -o."""
+    containers: Mapping[str, str] = field(default_factory=dict)
+    """The backing directory of each container; with none there is just one, at the root of the mount."""
+
+    @property
+    def backings(self) -> dict[bytes, str]:
+        """The path of each backing directory, by the name of its container."""
+        named = {os.fsencode(name): path for name, path in self.containers.items()}
+        return named or {ROOT: self.backing}
+
+    @property
+    def words(self) -> str:
+        """What tells another command (`csfs recover`) of the same instance."""
+        if self.containers:
+            return shlex.join(["--config", self.backing, "--state", os.fspath(self.state)])
+        return f"{self.backing} --instance {self.instance} --state {self.state}"
 
     @property
     def directory(self) -> Path:

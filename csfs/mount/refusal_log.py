@@ -53,8 +53,8 @@ class Refused(NamedTuple):
 
     entry: Entry
     path: bytes
-    project: int | None
-    """The number of the directory of the project that it is about, if there is one."""
+    project: tuple[bytes, int] | None
+    """Container and inode number of the directory of the project that it is about, if there is one."""
 
 
 class RefusalLog:
@@ -73,10 +73,10 @@ class RefusalLog:
         """Keeps a refusal, and logs it unless it only counts another one up."""
         path, rule = path[:_LONGEST], refusal.rule.name
         self.counts[refusal.rule] += 1
-        inode = None if project is None else project.inode
+        directory = None if project is None else (project.directory.container, project.inode)
         if self.entries:
             last, before, of = self.entries[-1]
-            same = inode == of if project is not None else path == before
+            same = directory == of if project is not None else path == before
             if same and (last.pid, last.rule, last.operation) == (context.pid, rule, operation):
                 self.entries[-1] = Refused(msgspec.structs.replace(last, count=last.count + 1), before, of)
                 return
@@ -97,7 +97,7 @@ class RefusalLog:
             reason=printable(reason),
             advice=refusal.advice,
         )
-        self.entries.append(Refused(entry, path, inode))
+        self.entries.append(Refused(entry, path, directory))
         self._log(entry, project)
 
     def _log(self, entry: Entry, project: Project | None) -> None:

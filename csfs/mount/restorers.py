@@ -20,7 +20,7 @@ class _Restorer:
 
 
 class Restorers:
-    """By directory (its inode number), who wrote the cs.lock that came with a copy."""
+    """By directory (the number of its inode on the mount), who wrote the cs.lock that came with a copy."""
 
     def __init__(self) -> None:
         self._last: dict[int, _Restorer] = {}

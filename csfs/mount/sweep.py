@@ -21,7 +21,7 @@ _INDISPENSABLE = (names.LOCK, *names.PROJECT_DOCUMENTS)
 
 
 class SweepGuard:
-    """Who sweeps which tree, and who removed what. Directories go by their inode number."""
+    """Who sweeps which tree, and who removed what. Directories go by their inode's number on the mount."""
 
     def __init__(self) -> None:
         self._sweeps: dict[int, dict[int, int]] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyfuse3
 
+from csfs.backing.backings import ROOT, Backing, Backings
 from csfs.backing.descriptor import Descriptor, Pin
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Inode:
     __slots__ = (
         "id",
         "number",
+        "backing",
         "parent",
         "name",
         "links",
@@ -48,10 +50,20 @@ class Inode:
         "pin",
     )
 
-    def __init__(self, id: int, number: int, parent: "Inode | None", name: bytes, is_directory: bool) -> None:
+    def __init__(
+        self,
+        id: int,
+        number: int,
+        parent: "Inode | None",
+        name: bytes,
+        is_directory: bool,
+        backing: Backing,
+    ) -> None:
         self.id = id
         self.number = number
         """On the backing filesystem; 0 for what the store serves."""
+        self.backing = backing
+        """The backing directory below which it lies; nothing is renamed from one to another."""
         self.parent = parent
         self.name = name
         self.links: dict[tuple[int, bytes], Inode] | None = None
@@ -79,7 +91,7 @@ class Inode:
         return -1 if self.pin is None else self.pin.fd
 
     def path(self) -> bytes:
-        """Relative to the backing directory; empty for the root."""
+        """Relative to the mount point; empty for the root."""
         parts = []
         at: Inode | None = self
         while at is not None and at.parent is not None:
@@ -89,40 +101,79 @@ class Inode:
 
 
 class Tree:
-    """All inodes the kernel knows, and the descriptors of the directories among them."""
+    """All inodes the kernel knows, and the descriptors of the directories among them.
 
-    def __init__(self, root: Descriptor, *, descriptors: int) -> None:
-        self._device = root.device
-        self.root = Inode(pyfuse3.ROOT_INODE, root.inode, None, b"", is_directory=True)
-        self.root.descriptor = root
-        self.root.lookups = 1
-        self.inodes: dict[int, Inode] = {pyfuse3.ROOT_INODE: self.root}
+    A backing directory is the root, or a directory in the root, which is csfs's own then.
+    """
+
+    def __init__(self, backings: Backings, *, descriptors: int) -> None:
+        self._device = -1
+        """Of the backing filesystem under whose numbers the kernel knows inodes, if there is just one."""
+        self._filesystems: dict[int, bytes] = {}
+        """Device number -> which of several backing filesystems it is."""
+        self._fixed: set[Inode] = set()
+        """Root and containers: they stay where they are, whatever is seen."""
+        self.inodes: dict[int, Inode] = {}
+        self.containers: dict[bytes, Inode] = {}
+        own = Backing(ROOT, "", None)
+        self.root = Inode(pyfuse3.ROOT_INODE, 0, None, b"", is_directory=True, backing=own)
+        self._fix(self.root)
+        for each in backings:
+            self._add(each)
         self.epoch = 0
         """Grows whenever what nodes were derived from has changed; see `Inode.node`."""
         self._limit = descriptors
         self._recent: OrderedDict[Inode, None] = OrderedDict()
-        self._elsewhere: dict[tuple[int, int], int] = {}
         self._most = 1
         """Inodes that were known at the same time, since memory was given back."""
 
     @property
     def descriptors_kept(self) -> int:
-        """How many directories are open at the moment, the root aside."""
+        """How many directories are open at the moment, root and containers aside."""
         return len(self._recent)
+
+    def _fix(self, inode: Inode) -> None:
+        inode.lookups = 1
+        self._fixed.add(inode)
+        self.inodes[inode.id] = inode
+
+    def _add(self, backing: Backing) -> None:
+        descriptor = None if backing.away else backing.descriptor
+        if backing.container == ROOT:
+            inode = self.root
+            inode.backing = backing
+            self._device = -1 if descriptor is None else descriptor.device
+        else:
+            name = backing.container
+            if descriptor is not None:
+                self._filesystems[descriptor.device] = backing.filesystem
+                id = self._id(descriptor.device, descriptor.inode)
+            else:
+                id = virtual_id(b"container:" + name)
+            inode = Inode(id, 0, self.root, name, is_directory=True, backing=backing)
+            self.containers[name] = inode
+            self._fix(inode)
+        if descriptor is not None:
+            inode.number, inode.descriptor = descriptor.inode, descriptor
 
     def id_of(self, found: os.stat_result) -> int:
         """The number under which the kernel knows a file: its own, unless another has that."""
-        number = found.st_ino
-        if found.st_dev == self._device:
+        return self._id(found.st_dev, found.st_ino)
+
+    def id_at(self, directory: Descriptor) -> int:
+        """The number under which the kernel knows a directory."""
+        return self._id(directory.device, directory.inode)
+
+    def _id(self, device: int, number: int) -> int:
+        if device == self._device:
             if number == self.root.number:
                 return pyfuse3.ROOT_INODE
             if 1 < number < _VIRTUAL:
                 return number
-        key = (found.st_dev, number)
-        known = self._elsewhere.get(key)
-        if known is None:
-            known = self._elsewhere[key] = virtual_id(b"device:%d:%d" % key)
-        return known
+        filesystem = self._filesystems.get(device)
+        if filesystem is not None:
+            return virtual_id(b"filesystem:%d:" % number + filesystem)
+        return virtual_id(b"device:%d:%d" % (device, number))
 
     def see(self, parent: Inode, name: bytes, found: os.stat_result) -> Inode:
         """The inode of a file that was seen at this place. The caller counts the lookup."""
@@ -130,14 +181,15 @@ class Tree:
         inode = self.inodes.get(id)
         if inode is None:
             is_directory = stat.S_ISDIR(found.st_mode)
-            inode = self.inodes[id] = Inode(id, found.st_ino, parent, name, is_directory)
+            inode = Inode(id, found.st_ino, parent, name, is_directory, parent.backing)
+            self.inodes[id] = inode
             return inode
         if inode.parent is not parent or inode.name != name or inode.removed:
             self._seen_elsewhere(inode, parent, name, found)
         return inode
 
     def _seen_elsewhere(self, inode: Inode, parent: Inode, name: bytes, found: os.stat_result) -> None:
-        if inode.id == pyfuse3.ROOT_INODE:
+        if inode in self._fixed:
             return
         is_directory = stat.S_ISDIR(found.st_mode)
         # Its only name is another one now: it was renamed behind our back, or it has gone, and its number
@@ -153,6 +205,7 @@ class Tree:
             inode.links[inode.parent.id, inode.name] = inode.parent
         inode.removed = False
         inode.is_directory = is_directory
+        inode.backing = parent.backing
         self.place(inode, parent, name)
 
     def place(self, inode: Inode, parent: Inode, name: bytes) -> None:
@@ -176,7 +229,7 @@ class Tree:
         id = virtual_id(key)
         inode = self.inodes.get(id)
         if inode is None:
-            inode = self.inodes[id] = Inode(id, 0, parent, name, is_directory)
+            inode = self.inodes[id] = Inode(id, 0, parent, name, is_directory, parent.backing)
         elif inode.parent is not parent or inode.name != name:
             self.place(inode, parent, name)
         return inode
@@ -205,7 +258,7 @@ class Tree:
 
     def forget(self, id: int, lookups: int) -> None:
         inode = self.inodes.get(id)
-        if inode is None or id == pyfuse3.ROOT_INODE:
+        if inode is None or inode in self._fixed:
             return
         if len(self.inodes) > self._most:
             self._most = len(self.inodes)
@@ -223,7 +276,7 @@ class Tree:
 
     def discard(self, inode: Inode) -> None:
         """Drops an inode to which the kernel holds no reference."""
-        if inode.lookups <= 0 and self.inodes.get(inode.id) is inode and inode is not self.root:
+        if inode.lookups <= 0 and self.inodes.get(inode.id) is inode and inode not in self._fixed:
             del self.inodes[inode.id]
             self._recent.pop(inode, None)
             # Node and inode refer to each other: the descriptor must not wait for the collector.
@@ -235,7 +288,7 @@ class Tree:
         Raises OSError: ESTALE if another directory lies at its place by now.
         """
         if inode.descriptor is not None:
-            if inode is not self.root:
+            if inode not in self._fixed:
                 self._recent.move_to_end(inode)
             return inode.descriptor
         way = self.way(inode)

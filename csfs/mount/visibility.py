@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pyfuse3 import RequestContext
 
+from csfs.backing.backings import Backings
 from csfs.backing.descriptor import Descriptor
 
 _ACL = "system.posix_acl_access"
@@ -46,18 +47,20 @@ class Caller(NamedTuple):
         return group if found.st_gid in self.groups else other
 
 
-def may_look(caller: Caller, backing: Descriptor, path: bytes, *, inode: int = 0) -> bool:
-    """Whether the caller may read the file or directory at a path below the backing directory.
+def may_look(caller: Caller, backings: Backings, path: bytes, *, inode: int = 0) -> bool:
+    """Whether the caller may read the file or directory at a path on the mount.
 
     The last name may be missing, as that of a file that was never made; the directory it would lie in
     decides then. Not if it is not the one with the number `inode`, where that is given. Blocking.
     """
     if caller.sees_all:
         return True
-    at = backing
-    found = os.fstat(at.fd)
-    names = [name for name in path.split(b"/") if name]
+    if not backings.has(path):
+        return False
+    names = [name for name in backings.below(path).split(b"/") if name]
     try:
+        at = backings.at(path).descriptor
+        found = os.fstat(at.fd)
         for name in names:
             if not caller.may(1, found, has_acl=_has_acl(at)):
                 return False

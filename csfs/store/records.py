@@ -34,7 +34,23 @@ class Instance(msgspec.Struct, kw_only=True, frozen=True):
     next_project: int = 1
     """The next P-number to give; never goes back."""
     storage: str = ""
-    """The UUID of the storage on which its projects lie; empty if that has none."""
+    """The UUID of the storage on which its projects lie; empty if that has none, or there are containers."""
+    containers: dict[str, str] = {}
+    """The UUID of the storage of each container (its bytes as `os.fsdecode` has them).
+
+    With any, the first name of every path in this store is that of a container; without, paths begin in the
+    one backing directory.
+    """
+
+    def storage_of(self, container: str) -> str:
+        """Empty where it has none, or is not known; `container` is empty for the one at the root."""
+        return self.containers.get(container, "") if container else self.storage
+
+    def on_storage(self, container: str, storage: str) -> "Instance":
+        """The same, with the storage of one container noted."""
+        if not container:
+            return msgspec.structs.replace(self, storage=storage, containers={})
+        return msgspec.structs.replace(self, storage="", containers={**self.containers, container: storage})
 
 
 class Project(msgspec.Struct, kw_only=True, frozen=True):
@@ -45,7 +61,7 @@ class Project(msgspec.Struct, kw_only=True, frozen=True):
     title: str
     state: Literal["attached", "archived", "detached"]
     path: bytes
-    """Of its directory, relative to the backing directory; the last known one when away."""
+    """Of its directory, relative to the mount point; the last known one when away."""
     inode: int
     """Of its directory."""
     born: int = 0

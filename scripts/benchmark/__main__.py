@@ -102,7 +102,7 @@ def _attach(own: Csfs, trees: Trees, directory: Path) -> str:
     with mounted(own, trees.backing, mountpoint) as root:
         (root / trees.project / "cs.lock").touch()
         (root / trees.project / trees.files[0]).read_bytes()
-        return str(json.loads((root / ".csfs/status.json").read_text())["passthrough"])
+        return str(json.loads((root / ".csfs/status.json").read_text())["containers"][0]["passthrough"])
 
 
 if __name__ == "__main__":

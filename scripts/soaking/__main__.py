@@ -55,7 +55,7 @@ def _data(directory: Path, seconds: float, seed: int, options: tuple[str, ...]) 
         (mount.mountpoint / "CS-a").mkdir()
         (mount.mountpoint / "CS-a/cs.lock").touch()
         steps, wrong = integrity.stress(mount.mountpoint, mount.backing, "CS-a", seconds, seed)
-        passthrough = mount.status["passthrough"]
+        passthrough = mount.status["containers"][0]["passthrough"]
     click.echo(f"data: {steps} steps in {integrity.PROCESSES} processes, passthrough: {passthrough}")
     if not steps:
         wrong.append("nothing was done")

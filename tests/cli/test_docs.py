@@ -142,6 +142,7 @@ NEXT_STEPS = frozenset(
         "take",
         "touch",
         "unarchive",
+        "use",
         "wait",
         "write",
     }

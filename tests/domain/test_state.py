@@ -229,3 +229,28 @@ def test_what_each_state_permits(
 def test_free_and_held_states_do_not_overlap() -> None:
     assert state.FREE | state.HELD | {State.FOREIGN, State.LOST} == set(State)
     assert not state.FREE & state.HELD
+
+
+def on_another_filesystem(lock: Lock | Opaque, claim: Claim, path: bytes = OTHER_PATH) -> Verdict:
+    """The same numbers, of another directory; the claim's lies at PATH."""
+    return state.judge(
+        lock=lock,
+        has_project_document=True,
+        inode=HERE,
+        path=path,
+        instance_uuid=US,
+        claim=claim,
+        elsewhere=True,
+    )
+
+
+@pytest.mark.parametrize("claim", [CLAIM, ARCHIVED], ids=["attached", "archived"])
+def test_a_copy_on_another_filesystem_may_have_the_same_numbers(claim: Claim) -> None:
+    found = on_another_filesystem(LOCK, claim)
+    assert (found.state, found.inert) == (State.DETACHED, True)
+
+
+def test_the_same_bytes_on_another_filesystem_are_another_claim() -> None:
+    claim = replace(CLAIM, lock_content=OPAQUE.content)
+    assert on_another_filesystem(OPAQUE, claim).state is State.FOREIGN
+    assert on_another_filesystem(THEIRS, CLAIM).state is State.FOREIGN

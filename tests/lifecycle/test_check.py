@@ -35,7 +35,7 @@ MENDED = ".before-repair-"
 
 def checker(lab: Lab, *, mounted: bool = False, later_ns: int = 0) -> Check:
     now = time.time_ns() + later_ns
-    return Check(lab.store, lab.instance.backing, mounted=mounted, now_ns=now, patience=0)
+    return Check(lab.store, lab.instance.backings, mounted=mounted, now_ns=now, patience=0)
 
 
 def check(lab: Lab, *, mounted: bool = False, later_ns: int = 0) -> list[Finding]:
@@ -56,7 +56,7 @@ def failures(found: list[Finding]) -> list[tuple[Kind, bytes]]:
 async def repair(lab: Lab) -> list[str]:
     """Checks and mends as `csfs check --repair` does; what was done."""
     found = check(lab)
-    return [await mend(lab.store, lab.instance.backing, each) for each in found if each.mendable]
+    return [await mend(lab.store, lab.instance.backings, each) for each in found if each.mendable]
 
 
 def content(lab: Lab) -> dict[str, object]:
@@ -190,7 +190,7 @@ async def test_temporary(world: World, lab: Lab, project: Project, place: str) -
     old = only(check(lab, later_ns=DAY_NS))
     assert (old.kind, old.severity, old.mendable) == (Kind.TEMPORARY, Severity.WARNING, True)
     assert os.path.join(old.directory, old.path) == os.fsencode(left.relative_to(world.backing))
-    assert await mend(lab.store, lab.instance.backing, old) == "removed"
+    assert await mend(lab.store, lab.instance.backings, old) == "removed"
     assert tree(world.backing) == before
     assert check(lab, later_ns=DAY_NS) == []
 
@@ -417,7 +417,7 @@ async def test_a_repair_that_fails_half_way(
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(repairing, "export", export)
-        await mend(lab.store, lab.instance.backing, found)
+        await mend(lab.store, lab.instance.backings, found)
     (kept,) = lab.backing.glob(f"CS-x/*{MENDED}*")
     assert kept.read_bytes() == file.read_bytes() == b"edited behind the back"
     assert only(check(lab)).kind is Kind.UNEXPORTED
@@ -433,7 +433,7 @@ async def test_a_repair_of_what_is_not_ours_any_more(lab: Lab, other: Lab, proje
     os.unlink(lab.backing / "CS-x/cs.lock")
     before = tree(lab.backing)
     with pytest.raises(CannotMend):
-        await mend(lab.store, lab.instance.backing, found)
+        await mend(lab.store, lab.instance.backings, found)
     assert tree(lab.backing) == before
 
 
@@ -658,7 +658,7 @@ async def test_a_directory_that_cannot_be_read(
 
 async def test_the_clock_of_the_backing_directory(lab: Lab, project: Project) -> None:
     before = tree(lab.backing)
-    assert abs(now_ns(lab.instance.backing) - time.time_ns()) < 10**10
+    assert abs(now_ns(lab.root) - time.time_ns()) < 10**10
     assert tree(lab.backing) == before
 
 
@@ -765,7 +765,7 @@ async def mend_all(lab: Lab, before: dict[str, Facts]) -> None:
     for each in check(lab, later_ns=2 * DAY_NS):
         if each.mendable:
             try:
-                await mend(lab.store, lab.instance.backing, each)
+                await mend(lab.store, lab.instance.backings, each)
             except (CannotMend, OSError):
                 continue
     after = {each.content for each in facts(lab.backing).values()}

@@ -250,7 +250,7 @@ def test_a_timestamp_is_that_of_extended_json() -> None:
 
 def test_the_owner_of_what_is_made_is_that_of_the_directory(world: World, lab: Lab) -> None:
     found = world.backing.stat()
-    assert owner_of(lab.instance.backing) == (found.st_uid, found.st_gid)
+    assert owner_of(lab.root) == (found.st_uid, found.st_gid)
 
 
 async def test_the_path_of_a_project_is_that_on_the_mount(world: World, lab: Lab) -> None:
@@ -261,14 +261,14 @@ async def test_the_path_of_a_project_is_that_on_the_mount(world: World, lab: Lab
 
 
 async def test_a_local_filesystem_is_worked_on_inline(lab: Lab) -> None:
-    assert lab.instance.network is False
+    assert lab.instance.backings.of(lab.root).network is False
 
 
 async def test_on_a_network_filesystem_all_is_the_same(
     world: World, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.small()
-    lab.instance.network = True
+    lab.instance.backings.of(lab.root).network = True
     project = await lab.attach("CS-x")
     await archive(lab.instance, project)
     assert lab.state_of("CS-x") is State.ARCHIVED

@@ -17,7 +17,7 @@ from tests.lifecycle.world import Lab, World, add_job
 
 def leave(lab: Lab, directory: Path) -> Path:
     """A temporary file as the mount that `lab` is now would leave it in a directory."""
-    made = directory / os.fsdecode(temporary.name(lab.instance.backing))
+    made = directory / os.fsdecode(temporary.name(lab.root))
     made.write_text("half a docu")
     return made
 
@@ -117,7 +117,7 @@ async def test_settling_an_intent_clears_its_directory(world: World, lab: Lab, a
     leave(lab, world.backing / "CS-x")
     os.rename(
         world.backing / "CS-x/cs.lock",
-        world.backing / "CS-x" / os.fsdecode(temporary.name(lab.instance.backing) + b".lock"),
+        world.backing / "CS-x" / os.fsdecode(temporary.name(lab.root) + b".lock"),
     )
     lab.restart()
     await intents.settle(lab.instance)

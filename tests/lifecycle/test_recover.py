@@ -45,7 +45,7 @@ def lab(world: World, home: Path) -> Lab:
 
 
 def wanted(lab: Lab, **more: object) -> Wanted:
-    return Wanted(os.fspath(lab.backing), lab.state.parent, NAME, **more)  # type: ignore[arg-type]
+    return Wanted({b"": os.fspath(lab.backing)}, lab.state.parent, NAME, **more)  # type: ignore[arg-type]
 
 
 def back_up(lab: Lab) -> Path:

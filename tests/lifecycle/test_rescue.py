@@ -36,10 +36,10 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def die(owner: Lab, observer: Lab, time: Clock) -> None:
     """The owner beats once, and is then watched in silence for as long as it takes."""
-    await owner.instance.liveness.beat()
+    await owner.liveness.beat()
     for _ in range(40):
-        await observer.instance.liveness.beat()
-        await observer.instance.liveness.look()
+        await observer.liveness.beat()
+        await observer.liveness.look()
         time.now += 10
 
 
@@ -73,13 +73,13 @@ async def test_not_from_one_that_is_not_known_to_be_dead(
     await lab.attach("CS-x")
     if life == "alive":
         await die(lab, other, time)
-        await lab.instance.liveness.beat()
+        await lab.liveness.beat()
     elif life == "silent":
-        await lab.instance.liveness.beat()
-        await other.instance.liveness.look()
+        await lab.liveness.beat()
+        await other.liveness.look()
     elif life == "unmounted":
-        await lab.instance.liveness.end()
-        await other.instance.liveness.look()
+        await lab.liveness.end()
+        await other.liveness.look()
         time.now += 10_000
     lock = (directory / "cs.lock").read_bytes()
     with pytest.raises(Refusal) as caught:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from csfs.backing.backings import Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.cli.sample.project import build
 from csfs.domain import document, lock, names
@@ -18,6 +19,7 @@ from csfs.lifecycle import documents
 from csfs.lifecycle.attach import attach
 from csfs.lifecycle.create import create
 from csfs.lifecycle.instance import Instance
+from csfs.lifecycle.liveness import Liveness
 from csfs.lifecycle.project import Project
 from csfs.store import records
 from csfs.store.store import Store, View
@@ -49,7 +51,15 @@ class Lab:
 
     def _open(self) -> None:
         self.store = Store.open(self.state, self.name)
-        self.instance = Instance(self.store, Descriptor.root(os.fspath(self.backing)), MOUNTPOINT)
+        self.root = Descriptor.root(os.fspath(self.backing))
+        self.instance = Instance(self.store, self.backings(), MOUNTPOINT)
+
+    def backings(self) -> Backings:
+        return Backings.of_one(self.root)
+
+    @property
+    def liveness(self) -> Liveness:
+        return self.instance.liveness(self.root)
 
     def close(self) -> None:
         self.store.close()
@@ -60,7 +70,7 @@ class Lab:
         self._open()
 
     def directory(self, path: str) -> Descriptor:
-        return self.instance.backing.descend(os.fsencode(path))
+        return self.instance.backings.descend(os.fsencode(path))
 
     def look(self, path: str) -> Project | None:
         """What the directory is now."""

@@ -112,6 +112,14 @@ class Lab:
         return found
 
     @property
+    def backing_status(self) -> dict[str, object]:
+        """What it says of its first backing directory."""
+        containers = self.status["containers"]
+        assert isinstance(containers, list)
+        found: dict[str, object] = containers[0]
+        return found
+
+    @property
     def pid(self) -> int:
         holder = json.loads((self.state / self.name / "mounted").read_text())
         pid = holder["pid"]

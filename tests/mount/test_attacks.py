@@ -292,7 +292,7 @@ def test_foreign_content_in_csfs_own_directory(tmp_path: Path, make_lab: LabMake
     (own / "storage").write_text("{" * 100_000)
     lab.mount()
     lab.run("mkdir CS-a && touch CS-a/cs.lock").ok()
-    heartbeat = lab.status["heartbeat"]
+    heartbeat = lab.backing_status["heartbeat"]
     assert isinstance(heartbeat, dict)
     assert "Not a directory" in heartbeat["problem"]
     listed = os.listdir(lab / ".csfs")
@@ -323,7 +323,7 @@ def test_sessions_full_of_garbage(make_lab: LabMaker, tmp_path: Path) -> None:
     lab.mount()
     with unharmed(lab):
         for _ in range(3):
-            assert lab.status["sessions"] == []
+            assert lab.backing_status["sessions"] == []
             lab.run("mkdir CS-a && touch CS-a/cs.lock && rm CS-a/cs.lock && rm -r CS-a").ok()
     assert len(os.listdir(sessions)) == 10_001
 
@@ -338,7 +338,7 @@ def test_a_session_with_a_second_name_is_not_written(lab: Lab) -> None:
     session.unlink()
     os.link(other, session)
     lab.mount()
-    heartbeat = lab.status["heartbeat"]
+    heartbeat = lab.backing_status["heartbeat"]
     assert isinstance(heartbeat, dict)
     assert "another name" in heartbeat["problem"]
     lab.umount().ok()

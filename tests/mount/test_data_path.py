@@ -22,7 +22,7 @@ def data_lab(request: pytest.FixtureRequest, make_lab: LabMaker) -> Lab:
     lab = make_lab(options=options)
     lab.run("mkdir CS-a && touch CS-a/cs.lock && mkdir CS-a/J1").ok()
     (lab / "probe").write_bytes(b"x")
-    said = str(lab.status["passthrough"])
+    said = str(lab.backing_status["passthrough"])
     if request.param == "daemon":
         assert "nopassthrough" in said
     elif said != "active":

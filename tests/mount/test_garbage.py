@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from csfs.backing.backings import ROOT, Backing
 from csfs.mount import garbage
 from csfs.mount.tree import Inode
 
@@ -19,8 +20,11 @@ def tuned() -> Iterator[None]:
 
 def test_no_collection_of_everything_while_inodes_are_made(tuned: None) -> None:
     before = gc.get_stats()
-    root = Inode(1, 1, None, b"", is_directory=True)
-    known = {id: Inode(id, id, root, b"%d" % id, is_directory=False) for id in range(2, 300_000)}
+    backing = Backing(ROOT, "", None)
+    root = Inode(1, 1, None, b"", is_directory=True, backing=backing)
+    known = {
+        id: Inode(id, id, root, b"%d" % id, is_directory=False, backing=backing) for id in range(2, 300_000)
+    }
     after = gc.get_stats()
     assert after[2]["collections"] == before[2]["collections"]
     assert after[0]["collections"] > before[0]["collections"]

@@ -158,11 +158,12 @@ def test_projects_sessions_and_what_is_open(sample: Path, make_lab: LabMaker) ->
     assert metrics(lab).value("csfs_open_files") == 0
     assert opened.value("csfs_known_inodes") > 3
     assert opened.value("csfs_directory_descriptors") > 1
-    active = lab.status["passthrough"] == "active"
+    active = lab.backing_status["passthrough"] == "active"
     assert opened.value("csfs_passthrough_active") == active
     assert opened.value("csfs_passthrough_opens_total") - before == (1 if active else 0)
     assert opened.value("csfs_io_mode", mode="inline") + opened.value("csfs_io_mode", mode="threads") == 1
     assert sum(metrics(other).value("csfs_sessions", life=each) for each in ("alive", "silent")) == 1
+    assert opened.value("csfs_container_away") == 0
     assert opened.value("csfs_heartbeat_late") == opened.value("csfs_store_failing") == 0
     assert 0 <= opened.value("csfs_heartbeat_age_seconds") < 100
     assert opened.value("csfs_takeover_seconds") == 300

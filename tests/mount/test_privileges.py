@@ -191,7 +191,7 @@ def test_nobody_writes_what_is_given_to_a_file_that_is_open(
             return bool(path.stat().st_mode & stat.S_ISUID)
         return CAPABILITY in os.listxattr(path)
 
-    if lab.status["passthrough"] == "active":
+    if lab.backing_status["passthrough"] == "active":
         with pytest.raises(OSError, match="Text file busy") as refused:
             give()
         assert refused.value.errno == errno.ETXTBSY
@@ -224,8 +224,8 @@ def test_what_is_written_through_passthrough_asks_the_daemon_nothing(
 ) -> None:
     """Shown with a daemon that is stopped: each write would wait for it."""
     lab = make_lab()
-    if lab.status["passthrough"] != "active":
-        pytest.skip(f"passthrough is off: {lab.status['passthrough']}")
+    if lab.backing_status["passthrough"] != "active":
+        pytest.skip(f"passthrough is off: {lab.backing_status['passthrough']}")
     lab.run("touch CS-a/cs.lock").ok()
     says, said = os.pipe()
     with (lab / "CS-a/J1/file").open("wb", buffering=0) as file:

@@ -303,4 +303,4 @@ def test_an_interval_that_is_none_is_refused(make_lab: LabMaker, option: str) ->
     lab.options = ("-o", "backup=6,nopassthrough")
     lab.mount()
     assert lab.status["backup"]["every_hours"] == 6  # type: ignore[index]
-    assert lab.status["passthrough"] != "active"
+    assert lab.backing_status["passthrough"] != "active"

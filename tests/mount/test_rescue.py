@@ -25,7 +25,7 @@ def pair(sample: Path, make_lab: LabMaker) -> tuple[Lab, Lab]:
 
 
 def life(observer: Lab, name: str) -> str:
-    sessions = observer.status["sessions"]
+    sessions = observer.backing_status["sessions"]
     assert isinstance(sessions, list)
     return next((each["life"] for each in sessions if each["instance"] == name), "unknown")
 

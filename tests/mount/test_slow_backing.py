@@ -70,7 +70,7 @@ def rate(lab: Lab, clients: int, first: int) -> float:
 
 @pytest.mark.alone
 def test_waiting_overlaps(slow_lab: Lab) -> None:
-    assert slow_lab.status["io"] == "threads"
+    assert slow_lab.backing_status["io"] == "threads"
     (slow_lab / "CS-a/J1/0").stat()
     alone = rate(slow_lab, 1, 1)
     together = rate(slow_lab, CLIENTS, 1 + FILES_EACH)
@@ -109,7 +109,7 @@ def test_one_that_is_stuck_keeps_nobody_waiting(slow_lab: Lab) -> None:
 def test_the_option_says_where_calls_run(make_lab: LabMaker) -> None:
     for option in ("threads", "inline"):
         lab = make_lab(option, options=("-o", f"io={option}"))
-        assert lab.status["io"] == option
+        assert lab.backing_status["io"] == option
         (lab / "CS-x").mkdir()
         (lab / "CS-x/cs.lock").touch()
         (lab / "CS-x/note").write_text("x")

@@ -37,7 +37,16 @@ def test_a_mount_tells_of_itself(sample: Path, make_lab: LabMaker) -> None:
     found = told(one, two)
     assert list(found) == [str(two.mountpoint), str(one.mountpoint)]
     shown = found[str(one.mountpoint)]
-    assert shown["sessions"].pop()["instance"] == "lab2"
+    (container,) = shown.pop("containers")
+    assert [each["instance"] for each in container.pop("sessions")] == ["lab2"]
+    assert container == {
+        "name": "",
+        "backing": str(one.backing),
+        "away": "",
+        "io": one.backing_status["io"],
+        "passthrough": one.backing_status["passthrough"],
+        "heartbeat": {"takeover_seconds": 300.0, "late": False, "problem": ""},
+    }
     refused = shown.pop("last_refusals")
     assert [each["rule"] for each in refused] == ["CONTROL"] * 4 + ["DOCUMENT_STAYS"]
     assert (refused[4]["pid"], refused[4]["path"]) == (os.getpid(), "CS-a/project.json")
@@ -50,14 +59,10 @@ def test_a_mount_tells_of_itself(sample: Path, make_lab: LabMaker) -> None:
         "state": "ready",
         "version": one.status["version"],
         "since": one.status["since"],
-        "passthrough": one.status["passthrough"],
         "strict": False,
-        "io": one.status["io"],
         "projects": {"attached": 1, "detached": 1},
         "transitions": {},
         "unsettled": [],
-        "sessions": [],
-        "heartbeat": {"takeover_seconds": 300.0, "late": False, "problem": ""},
         "store_problem": "",
         "exports_waiting": {"documents": 0, "oldest_seconds": 0.0, "first": [], "held_back": 0},
         "exports_failing": {},

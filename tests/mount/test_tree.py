@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from csfs.backing.backings import Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.mount.tree import Inode, Tree
 
@@ -14,7 +15,7 @@ LIMIT = 3
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    return Tree(Descriptor.root(str(tmp_path)), descriptors=LIMIT)
+    return Tree(Backings.of_one(Descriptor.root(str(tmp_path))), descriptors=LIMIT)
 
 
 def see(tree: Tree, parent: Inode, name: str) -> Inode:
@@ -121,3 +122,29 @@ def test_what_the_kernel_forgets_is_dropped(tree: Tree, tmp_path: Path) -> None:
     assert inode.id not in tree.inodes
     tree.forget(tree.root.id, 5)
     assert tree.inodes[tree.root.id] is tree.root
+
+
+def test_containers_stay_where_they_are(tmp_path: Path) -> None:
+    for name in ("fast", "bulk"):
+        (tmp_path / name / "a/b").mkdir(parents=True)
+    places = {b"ssd": str(tmp_path / "fast"), b"hdd": str(tmp_path / "bulk"), b"usb": str(tmp_path / "gone")}
+    tree = Tree(Backings.open(places), descriptors=LIMIT)
+    ssd, hdd, usb = (tree.containers[name] for name in places)
+    tree.forget(ssd.id, 100)
+    assert tree.inodes[ssd.id] is ssd
+    assert tree.see(hdd, b"a", os.stat(tmp_path / "fast")) is ssd
+    assert (ssd.parent, ssd.name, ssd.backing.name) == (tree.root, b"ssd", "ssd")
+    inner = see(tree, see(tree, hdd, "a"), "b")
+    assert (inner.path(), inner.backing) == (b"hdd/a/b", hdd.backing)
+    assert tree.known(os.stat(tmp_path / "bulk/a/b")) is inner
+    assert tree.id_at(tree.descriptor(inner)) == inner.id
+    assert inner.id != inner.number
+    with pytest.raises(OSError) as caught:
+        tree.descriptor(usb)
+    assert caught.value.errno == errno.ESTALE
+
+
+def test_what_is_mounted_below_has_numbers_of_its_own(tree: Tree, tmp_path: Path) -> None:
+    here, proc = os.stat(tmp_path), os.stat("/proc/self")
+    assert tree.id_of(here) == tree.root.id
+    assert tree.id_of(proc) == tree.id_of(proc) != proc.st_ino

@@ -1,10 +1,11 @@
-"""The check: every project and container of a backing directory, held against the store."""
+"""The check: every project and container of the backing directories, held against the store."""
 
 import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field
 
+from csfs.backing.backings import Backing, Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import names
 from csfs.domain.state import HELD, State
@@ -28,7 +29,7 @@ _CONTROL = names.CONTROL.encode()
 
 @dataclass
 class Check:
-    """One check of a backing directory. It only reads; `store` may be open for reading.
+    """One check of all backing directories. It only reads; `store` may be open for reading.
 
     `mounted` says whether the instance is mounted meanwhile: then an intent is an action under way,
     and nothing of its own is left over. `now_ns` is the time on the backing filesystem. `skipped` are
@@ -37,7 +38,7 @@ class Check:
     """
 
     store: Store
-    backing: Descriptor
+    backings: Backings
     mounted: bool
     now_ns: int
     skipped: Collection[int] = ()
@@ -55,8 +56,9 @@ class Check:
     _attached_until: float = 0.0
 
     def everything(self) -> Iterator[Finding]:
-        """All that is found in the backing directory and in the store."""
-        yield from self._container()
+        """All that is found in the backing directories and in the store."""
+        for backing in self.backings:
+            yield from self._container(backing)
         for record in self.store.read(View.projects):
             if record.state == "attached" and self._met.get(record.number) != record.path:
                 yield from self._not_met(record.number)
@@ -68,7 +70,7 @@ class Check:
         if (yield from self._pending(path)):
             return
         try:
-            directory = self.backing.descend(path)
+            directory = self.backings.descend(path)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -100,19 +102,24 @@ class Check:
     def _found_again(self, record: records.Project) -> Descriptor | None:
         """The directory of a project in its place: that one, or one in which it was restored."""
         try:
-            directory = self.backing.descend(record.path)
+            directory = self.backings.descend(record.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if is_directory_of(record, directory):
             return directory
-        seen = look(self.store, self.backing, directory, record.path)
+        seen = look(self.store, self.backings, directory, record.path)
         return directory if seen.verdict.rebind else None
 
     # -- containers --------------------------------------------------------------------------------
 
-    def _container(self) -> Iterator[Finding]:
+    def _container(self, backing: Backing) -> Iterator[Finding]:
         """Every directory outside of projects, and the projects in them. Holds few descriptors."""
-        pending: list[tuple[Descriptor, bytes, bytes]] = [(self.backing, b"", b"")]
+        top = backing.container
+        try:
+            pending: list[tuple[Descriptor, bytes, bytes]] = [(backing.descriptor, top, b"")]
+        except OSError as error:
+            yield unreadable(top, b"", error)
+            return
         while pending:
             parent, path, name = pending.pop()
             whole = joined(path, name)
@@ -133,7 +140,7 @@ class Check:
                 for found, kind in entries(here):
                     self.progress()
                     if kind == "directory":
-                        if whole or found != _CONTROL:
+                        if whole != top or found != _CONTROL:
                             pending.append((here, whole, found))
                     elif leftovers.is_temporary(found):
                         yield from self._leftover(here, found, at=whole, path=found)
@@ -174,7 +181,7 @@ class Check:
                     return
                 again = {each.key for each in self._examined(directory, path)}
                 found = [each for each in found if each.key in again]
-            seen = look(self.store, self.backing, directory, path)
+            seen = look(self.store, self.backings, directory, path)
         except FileNotFoundError:
             return  # it was removed or moved; that is told of where its record is missed
         except OSError as error:
@@ -187,7 +194,7 @@ class Check:
 
     def _examined(self, directory: Descriptor, path: bytes) -> list[Finding]:
         """What store and directory do not agree on at this moment. Raises OSError."""
-        seen = look(self.store, self.backing, directory, path)
+        seen = look(self.store, self.backings, directory, path)
         found = list(claims.examine(seen))
         if seen.verdict.state in HELD and not seen.verdict.rebind and seen.record is not None:
             found.extend(documents.examine(seen, seen.record))
@@ -249,7 +256,7 @@ class Check:
     ) -> Iterator[Finding]:
         def examine() -> Finding | None:
             return leftovers.examine(
-                Instance(self.store, self.backing, ""),
+                Instance(self.store, self.backings, ""),
                 directory,
                 name,
                 at=at,

@@ -97,7 +97,7 @@ def _inert(seen: Seen) -> Finding:
 
 def _lies_in_its_place(instance: Instance, record: records.Project) -> bool:
     try:
-        return is_directory_of(record, instance.backing.descend(record.path))
+        return is_directory_of(record, instance.backings.descend(record.path))
     except OSError:
         return False
 

@@ -8,6 +8,7 @@ import os
 from datetime import UTC, datetime
 
 from csfs.backing import lockfile, temporary
+from csfs.backing.backings import Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.export import Export, export
 from csfs.backing.syscalls import RENAME_NOREPLACE, renameat2
@@ -25,7 +26,7 @@ class CannotMend(Exception):
     """What was found is not so any more, or not as it was found."""
 
 
-async def mend(store: Store, backing: Descriptor, finding: Finding) -> str:
+async def mend(store: Store, backings: Backings, finding: Finding) -> str:
     """Does what the finding announces, and says what was done. Raises CannotMend, OSError.
 
     A file that differs is kept beside as `NAME.before-repair-TIME` before anything else is done, so both
@@ -34,11 +35,11 @@ async def mend(store: Store, backing: Descriptor, finding: Finding) -> str:
     """
     if finding.kind in (Kind.TEMPORARY, Kind.ASIDE_LOCK):
         above, _, name = finding.path.rpartition(b"/")
-        directory = backing.descend(finding.directory).descend(above)
+        directory = backings.descend(finding.directory).descend(above)
         temporary.remove(directory, name)
         directory.sync()
         return "removed"
-    record, project = _held(store, backing, finding)
+    record, project = _held(store, backings, finding)
     if finding.kind is Kind.LOCK_DIFFERS:
         return _relock(record, project)
     if finding.kind is Kind.DOCUMENT_DIFFERS:
@@ -48,9 +49,9 @@ async def mend(store: Store, backing: Descriptor, finding: Finding) -> str:
     raise CannotMend(f"nothing can be done about {finding.kind}")
 
 
-def _held(store: Store, backing: Descriptor, finding: Finding) -> tuple[records.Project, Descriptor]:
+def _held(store: Store, backings: Backings, finding: Finding) -> tuple[records.Project, Descriptor]:
     """The attached project of a finding, looked at anew: nothing is written to any other."""
-    seen = look(store, backing, backing.descend(finding.directory), finding.directory)
+    seen = look(store, backings, backings.descend(finding.directory), finding.directory)
     if seen.verdict.state is not State.ATTACHED or seen.verdict.rebind or seen.uid != finding.project:
         raise CannotMend(f"{shown(finding.directory)} is not attached as {finding.project} any more")
     assert seen.record is not None, "what is attached has a record"

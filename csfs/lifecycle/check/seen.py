@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from csfs.backing.backings import Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.domain.state import Verdict
 from csfs.lifecycle.instance import Instance
@@ -26,9 +27,9 @@ class Seen:
         return self.record.uid if self.record is not None else ""
 
 
-def look(store: Store, backing: Descriptor, directory: Descriptor, path: bytes) -> Seen:
+def look(store: Store, backings: Backings, directory: Descriptor, path: bytes) -> Seen:
     """Looks at a directory on the backing filesystem, as a mount does. Raises OSError."""
-    instance = Instance(store, backing, "")
+    instance = Instance(store, backings, "")
     sight = instance.look(directory)
     verdict, claim = instance.judge(sight, directory.inode, path)
     return Seen(instance, directory, path, sight, verdict, claim)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
 from csfs.backing.descriptor import Descriptor, open_known
+from csfs.backing.io import Io
 from csfs.domain import refusals
 from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
@@ -108,6 +109,11 @@ class Node:
         """The project it lies in, whatever its state; None in a container."""
 
     @property
+    def io(self) -> Io:
+        """How calls to the filesystem on which it lies are made."""
+        return self.inode.backing.io
+
+    @property
     def is_free(self) -> bool:
         """Whether it belongs to no instance."""
         return self.project is None or self.project.is_free
@@ -164,9 +170,9 @@ class BackingNode(Node):
         inode = self.inode
         fd = inode.open_fds[0] if inode.open_fds else self.held_fd()
         if fd >= 0:
-            return await self.mount.instance.io(os.fstat, fd)
+            return await self.io(os.fstat, fd)
         directory, name = self.place()
-        return await self.mount.instance.io(directory.stat, name)
+        return await self.io(directory.stat, name)
 
     async def getattr(self) -> EntryAttributes:
         return attributes.of_file(await self.stat(), self.inode)
@@ -179,7 +185,7 @@ class BackingNode(Node):
         context: RequestContext,
     ) -> EntryAttributes:
         self.refuse_change()
-        await self.mount.instance.io(self._apply, wanted, fields, context.uid)
+        await self.io(self._apply, wanted, fields, context.uid)
         return await self.getattr()
 
     def held_fd(self) -> int:
@@ -200,9 +206,9 @@ class BackingNode(Node):
     async def readlink(self) -> bytes:
         held = self.held_fd()
         if held >= 0:
-            return await self.mount.instance.io(lambda: os.readlink(b"", dir_fd=held))
+            return await self.io(lambda: os.readlink(b"", dir_fd=held))
         directory, name = self.place()
-        return await self.mount.instance.io(_readlink, directory, name)
+        return await self.io(_readlink, directory, name)
 
     def xattr_path(self) -> bytes:
         """A path for the calls on extended attributes, which take no directory descriptor."""
@@ -219,11 +225,11 @@ class BackingNode(Node):
         if name.startswith(VIRTUAL_ATTRIBUTES):
             raise OSError(errno.ENODATA, "no such attribute")
         path, follow = self.xattr_path(), self._follow()
-        return await self.mount.instance.io(lambda: os.getxattr(path, name, follow_symlinks=follow))
+        return await self.io(lambda: os.getxattr(path, name, follow_symlinks=follow))
 
     async def listxattr(self) -> list[bytes]:
         path, follow = self.xattr_path(), self._follow()
-        found = await self.mount.instance.io(lambda: os.listxattr(path, follow_symlinks=follow))
+        found = await self.io(lambda: os.listxattr(path, follow_symlinks=follow))
         return without_virtual(list(map(os.fsencode, found)))
 
     async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
@@ -233,14 +239,14 @@ class BackingNode(Node):
             raise refusals.unknown_attribute(os.fsdecode(name))
         self.refuse_change()
         path, follow = self.xattr_path(), self._follow()
-        await self.mount.instance.io(lambda: os.setxattr(path, name, value, follow_symlinks=follow))
+        await self.io(lambda: os.setxattr(path, name, value, follow_symlinks=follow))
 
     async def removexattr(self, name: bytes) -> None:
         if name.startswith(VIRTUAL_ATTRIBUTES):
             raise refusals.unknown_attribute(os.fsdecode(name))
         self.refuse_change()
         path, follow = self.xattr_path(), self._follow()
-        await self.mount.instance.io(lambda: os.removexattr(path, name, follow_symlinks=follow))
+        await self.io(lambda: os.removexattr(path, name, follow_symlinks=follow))
 
 
 def _readlink(directory: Descriptor, name: bytes) -> bytes:

@@ -39,36 +39,7 @@ class Container(Directory):
     async def identify(self, child: Inode) -> Node:
         if not child.is_directory or child.number == 0:
             return await super().identify(child)
-        return await self.identify_directory(child)
-
-    async def identify_directory(self, directory: Inode) -> Node:
-        """Looks at a directory outside of any project: a project directory, or a container."""
-        mount, instance = self.mount, self.mount.instance
-        await mount.reach(directory)
-        at, path = mount.tree.descriptor(directory), directory.path()
-        known = instance.projects.get(directory.number)
-        try:
-            if known is None:
-                sight = await instance.io(instance.look, at)
-            else:
-                sight = await instance.io(instance.glance, at, known.sight)
-        except PermissionError:
-            if not await instance.io(instance.is_closed, at):
-                raise
-            return Container(mount, directory, Plain(0), None)
-        project = instance.settle(at, path, sight)
-        node = directory.node
-        if project is None:
-            fresh_until = clock.seconds() + FRESH_SECONDS
-            if isinstance(node, Container):
-                node.standing.fresh_until = fresh_until
-                return node
-            return Container(mount, directory, Plain(fresh_until), None)
-        if project.verdict.rebind and not project.transition:
-            await rebind(instance, project)
-        if isinstance(node, ProjectDirectory) and node.project is project:
-            return node
-        return ProjectDirectory(mount, directory, project, project)
+        return await identify_directory(self.mount, child)
 
     async def rmdir(self, name: bytes, context: RequestContext) -> None:
         node = await self.child(name)
@@ -77,7 +48,8 @@ class Container(Directory):
             return
         node.own.refuse_leaving()
         await super().rmdir(name, context)
-        self.mount.instance.projects.pop(node.own.inode, None)
+        instance = self.mount.instance
+        instance.projects.pop(instance.backings.identity(node.own.directory), None)
 
     async def unlink(self, name: bytes, context: RequestContext) -> None:
         if self.special(name) is not None:
@@ -87,6 +59,9 @@ class Container(Directory):
     async def rename(
         self, old: bytes, to: Directory, new: bytes, flags: int, context: RequestContext
     ) -> None:
+        if to.inode.backing is not self.inode.backing:
+            to.refuse_name(new)
+            renaming.refuse_across(self, to)
         moved = await self._projects_at(old)
         if flags & pyfuse3.RENAME_EXCHANGE and (moved or await self._exchanged(to, new)):
             raise refusals.exchange()
@@ -124,6 +99,37 @@ class Container(Directory):
         return os.path.join(path, name)
 
 
+async def identify_directory(mount: "Mount", directory: Inode) -> Node:
+    """Looks at a directory outside of any project: a project directory, or a container."""
+    instance = mount.instance
+    await mount.reach(directory)
+    at, path = mount.tree.descriptor(directory), directory.path()
+    known = instance.projects.get(instance.backings.identity(at))
+    io = directory.backing.io
+    try:
+        if known is None:
+            sight = await io(instance.look, at)
+        else:
+            sight = await io(instance.glance, at, known.sight)
+    except PermissionError:
+        if not await io(instance.is_closed, at):
+            raise
+        return Container(mount, directory, Plain(0), None)
+    project = instance.settle(at, path, sight)
+    node = directory.node
+    if project is None:
+        fresh_until = clock.seconds() + FRESH_SECONDS
+        if isinstance(node, Container):
+            node.standing.fresh_until = fresh_until
+            return node
+        return Container(mount, directory, Plain(fresh_until), None)
+    if project.verdict.rebind and not project.transition:
+        await rebind(instance, project)
+    if isinstance(node, ProjectDirectory) and node.project is project:
+        return node
+    return ProjectDirectory(mount, directory, project, project)
+
+
 class RootContainer(Container):
     """The backing directory itself, which may even be a project directory."""
 
@@ -133,4 +139,4 @@ class RootContainer(Container):
         super().__init__(mount, inode, Plain(0), None)
 
     async def identify_root(self) -> Node:
-        return await self.identify_directory(self.inode)
+        return await identify_directory(self.mount, self.inode)

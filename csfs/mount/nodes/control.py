@@ -21,6 +21,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields
 
 from csfs.domain import names, refusals
+from csfs.domain.refusals import Refusal
 from csfs.lifecycle.forget import forget
 from csfs.mount import attributes, metrics
 from csfs.mount.handles import ContentHandle, DirectoryHandle, FileHandle
@@ -46,6 +47,10 @@ class VirtualDirectory(Directory):
 
     __slots__ = ()
 
+    def refusal(self) -> Refusal:
+        """Why nothing can be changed here."""
+        return refusals.control()
+
     def names_here(self) -> list[str]:
         raise NotImplementedError
 
@@ -67,7 +72,7 @@ class VirtualDirectory(Directory):
         return found
 
     async def getattr(self) -> EntryAttributes:
-        return _attributes(self.inode, stat.S_IFDIR | 0o755, nlink=2)
+        return attributes_of(self.inode, stat.S_IFDIR | 0o755, nlink=2)
 
     async def setattr(
         self,
@@ -76,7 +81,7 @@ class VirtualDirectory(Directory):
         handle: FileHandle | None,
         context: RequestContext,
     ) -> EntryAttributes:
-        raise refusals.control()
+        raise self.refusal()
 
     async def lookup(self, name: bytes, context: RequestContext) -> EntryAttributes:
         found = self.special(name)
@@ -112,37 +117,43 @@ class VirtualDirectory(Directory):
             found.inode.lookups += 1
 
     def refuse_name(self, name: bytes) -> None:
-        raise refusals.control()
+        raise self.refusal()
 
     async def create(
         self, name: bytes, mode: int, flags: int, context: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        raise refusals.control()
+        raise self.refusal()
 
     async def _make(
         self, name: bytes, context: RequestContext, mode: int, make: Callable[[int, int], None]
     ) -> EntryAttributes:
-        raise refusals.control()
+        raise self.refusal()
 
     async def link(self, source: Node, name: bytes) -> EntryAttributes:
-        raise refusals.control()
+        raise self.refusal()
 
     async def unlink(self, name: bytes, context: RequestContext) -> None:
-        raise refusals.control()
+        raise self.refusal()
 
     async def rmdir(self, name: bytes, context: RequestContext) -> None:
-        raise refusals.control()
+        raise self.refusal()
 
     async def rename(
         self, old: bytes, to: Directory, new: bytes, flags: int, context: RequestContext
     ) -> None:
-        raise refusals.control()
+        raise self.refusal()
 
     async def listxattr(self) -> list[bytes]:
         return []
 
     async def getxattr(self, name: bytes) -> bytes:
         raise OSError(errno.ENODATA, "no such attribute")
+
+    async def setxattr(self, name: bytes, value: bytes, context: RequestContext) -> None:
+        raise self.refusal()
+
+    async def removexattr(self, name: bytes) -> None:
+        raise self.refusal()
 
 
 class ControlDirectory(VirtualDirectory):
@@ -280,7 +291,7 @@ class Report(ContentFile):
         return self._make()
 
     async def getattr(self) -> EntryAttributes:
-        entry = _attributes(self.inode, stat.S_IFREG | 0o444, nlink=1)
+        entry = attributes_of(self.inode, stat.S_IFREG | 0o444, nlink=1)
         entry.st_size = len(self.read())
         return entry
 
@@ -293,12 +304,12 @@ class Refusals(Report):
     async def open(self, flags: int, context: RequestContext) -> FileInfo:
         if writes(flags):
             raise refusals.control()
-        caller, backing = Caller.of(context), self.mount.instance.backing
+        caller, backings = Caller.of(context), self.mount.instance.backings
 
         def is_for_caller(refused: Refused) -> bool:
-            return refused.entry.uid == caller.uid or may_look(caller, backing, refused.path)
+            return refused.entry.uid == caller.uid or may_look(caller, backings, refused.path)
 
-        content = await self.mount.instance.io(self.mount.refusals.lines, is_for_caller)
+        content = await backings.io(self.mount.refusals.lines, is_for_caller)
         handle = ContentHandle(self.inode, context, False, bytearray(content))
         return FileInfo(fh=self.mount.handles.add_file(handle), direct_io=True)
 
@@ -312,7 +323,7 @@ class Metrics(ContentFile):
         super().__init__(parent.mount, parent.inode_here(name), Always(), None)
 
     async def getattr(self) -> EntryAttributes:
-        return _attributes(self.inode, stat.S_IFREG | 0o444, nlink=1)
+        return attributes_of(self.inode, stat.S_IFREG | 0o444, nlink=1)
 
     async def open(self, flags: int, context: RequestContext) -> FileInfo:
         if writes(flags):
@@ -334,7 +345,7 @@ class DirectoryLink(Node):
         return b"../../../" + self._record.path
 
     async def getattr(self) -> EntryAttributes:
-        return _attributes(self.inode, stat.S_IFLNK | 0o777, nlink=1)
+        return attributes_of(self.inode, stat.S_IFLNK | 0o777, nlink=1)
 
 
 async def _refuse_to_show(
@@ -345,14 +356,14 @@ async def _refuse_to_show(
     What cannot be looked at there, since the directory is away, is for root and the user of the mount alone.
     Raises OSError EACCES.
     """
-    caller, backing = Caller.of(context), mount.instance.backing
+    caller, backings = Caller.of(context), mount.instance.backings
 
     def may() -> bool:
-        return may_look(caller, backing, record.path, inode=record.inode) and may_look(
-            caller, backing, os.path.join(record.path, inside)
+        return may_look(caller, backings, record.path, inode=record.inode) and may_look(
+            caller, backings, os.path.join(record.path, inside)
         )
 
-    if not (caller.sees_all or await mount.instance.io(may)):
+    if not (caller.sees_all or await backings.io(may)):
         raise OSError(errno.EACCES, "the mode of its directory does not let the caller read it")
 
 
@@ -363,7 +374,8 @@ def _readable(record: records.Project) -> bytes:
     return msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n"
 
 
-def _attributes(inode: Inode, mode: int, *, nlink: int) -> EntryAttributes:
+def attributes_of(inode: Inode, mode: int, *, nlink: int) -> EntryAttributes:
+    """Those of what exists only on the mount."""
     entry = attributes.of_content(
         inode, size=0, mtime_ns=time.time_ns(), mode=0, uid=os.geteuid(), gid=os.getegid()
     )

@@ -43,13 +43,15 @@ def open_data(
     written to a file with privileges. The kernel allows no mixture of passthrough and page cache in one file;
     direct I/O goes with both.
     """
-    backing_id = mount.passthrough.open(inode.id, fd, cached=bool(inode.open_fds))
+    backing_id = mount.passthrough.open(
+        inode.id, fd, container=inode.backing.container, cached=bool(inode.open_fds)
+    )
     strict = writable and (privileged or (mount.strict and project is not None))
     handle = DataHandle(
         inode, context, writable, fd, project=project, passthrough=bool(backing_id), privileged=privileged
     )
     # What a network filesystem says only at close(2), is asked for; a local one says it at once.
-    flush = (writable and mount.instance.network) or not mount.passthrough.extends
+    flush = (writable and inode.backing.network) or not mount.passthrough.extends
     number = mount.handles.add_file(handle)
     fh = kernel.handle(number, backing_id=backing_id, flush=flush)
     return FileInfo(fh=fh, keep_cache=False, direct_io=strict)
@@ -66,7 +68,7 @@ class DataFile(BackingNode):
             self.refuse_change()
             self._refuse_inert_lock()
         self.mount.handles.refuse_more()
-        io, held, uid = self.mount.instance.io, self.inode.held_fd, context.uid
+        io, held, uid = self.io, self.inode.held_fd, context.uid
         if held >= 0:
             fd, privileged = await io(_open_held, held, flags & _KEPT, uid)
         else:
@@ -83,7 +85,7 @@ class DataFile(BackingNode):
     ) -> EntryAttributes:
         if isinstance(handle, DataHandle) and fields.update_size:
             self.refuse_change()
-            await self.mount.instance.io(apply_to_descriptor, handle.fd, wanted, fields, context.uid)
+            await self.io(apply_to_descriptor, handle.fd, wanted, fields, context.uid)
             return attributes.of_file(await self.stat(), self.inode)
         if fields.update_mtime or fields.update_size:
             self._refuse_inert_lock()

@@ -45,7 +45,7 @@ _TICK_SECONDS = 2.0
 _GUARDED = HELD | {State.FOREIGN}
 """States in which the project is looked after, so that nothing of it is swept away."""
 _CONTROL = names.CONTROL.encode()
-_DOTS = (b".", b"..")
+DOTS = (b".", b"..")
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_EXCL
 
 
@@ -62,6 +62,11 @@ class Directory(BackingNode):
         self._has_default_acl = False
 
     # -- what the kinds of directory say of their own ---------------------------------------------
+
+    @property
+    def is_top(self) -> bool:
+        """Whether it is the backing directory itself, at the top of which csfs keeps its own things."""
+        return self.inode.parent is None or self.inode.parent.number == 0
 
     def special(self, name: bytes) -> Node | None:
         """What csfs itself serves under a name in this directory; None for what lies there."""
@@ -106,16 +111,17 @@ class Directory(BackingNode):
         project = self.project
         if project is None or project.state not in _GUARDED:
             return []
+        root = self.mount.tree.id_at(project.directory)
         top, at = None, self.inode
-        while at.number != project.inode and at.parent is not None:
+        while at.id != root and at.parent is not None:
             top, at = at, at.parent
         if top is not None and os.fsdecode(top.name) in project.jobs:
-            return [project.inode, top.number]
-        return [project.inode]
+            return [root, top.id]
+        return [root]
 
     def refuse_name(self, name: bytes) -> None:
         """Passes if a file of this name may be made here by ordinary means."""
-        if name.startswith(_TEMPORARY) or (name == _CONTROL and self.inode.parent is None):
+        if name.startswith(_TEMPORARY) or (name == _CONTROL and self.is_top):
             raise refusals.reserved_name(os.fsdecode(name))
 
     def refuse_removal(self, name: bytes, context: RequestContext) -> None:
@@ -123,7 +129,7 @@ class Directory(BackingNode):
         project = self.project
         if project is None:
             return
-        root = project.inode
+        root = self.mount.tree.id_at(project.directory)
         self.mount.guard.refuse_after_unlocking(root, context.pid)
         if project.is_free:
             return
@@ -151,7 +157,7 @@ class Directory(BackingNode):
         return self.mount.tree.descriptor(self.inode)
 
     async def stat(self) -> os.stat_result:
-        return await self.mount.instance.io(os.fstat, self.descriptor.fd)
+        return await self.io(os.fstat, self.descriptor.fd)
 
     def held_fd(self) -> int:
         return self.descriptor.fd
@@ -167,10 +173,10 @@ class Directory(BackingNode):
             entry = await pending.getattr()
             pending.inode.lookups += 1
             return entry
-        if name.startswith(_TEMPORARY):
+        if name.startswith(_TEMPORARY) or (name == _CONTROL and self.is_top):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
-            found = await self.mount.instance.io(self.descriptor.stat, name)
+            found = await self.io(self.descriptor.stat, name)
         except FileNotFoundError:
             if name in _SERVED:
                 raise
@@ -188,7 +194,7 @@ class Directory(BackingNode):
         special = self.special(name)
         if special is not None:
             return special
-        found = await self.mount.instance.io(self.descriptor.stat, name)
+        found = await self.io(self.descriptor.stat, name)
         inode = self.mount.tree.see(self.inode, name, found)
         try:
             return await self.mount.recognise(inode)
@@ -199,7 +205,7 @@ class Directory(BackingNode):
 
     async def opendir(self, context: RequestContext) -> int:
         handle = DirectoryHandle(self.inode, context)
-        handle.swept = self.mount.guard.opened(self.inode.number, self.sweep_roots(), context.pid)
+        handle.swept = self.mount.guard.opened(self.inode.id, self.sweep_roots(), context.pid)
         number = self.mount.handles.add_directory(handle)
         if not self.mount.passthrough.extends:
             return number
@@ -211,15 +217,15 @@ class Directory(BackingNode):
         While the entries in it are known as well, that is: otherwise a new listing, which brings them, is
         cheaper. A directory that has just changed may change again within one tick of its mtime.
         """
-        if self._listed + attributes.SECONDS < clock.seconds() or self.mount.instance.network:
+        if self._listed + attributes.SECONDS < clock.seconds() or self.inode.backing.network:
             return False
         return abs(time.time() - os.fstat(self.descriptor.fd).st_mtime) > _TICK_SECONDS
 
     async def names(self) -> list[bytes]:
         """What is listed: csfs's own moments left out, cs.lock last."""
-        found = await self.mount.instance.io(self.descriptor.names)
+        found = await self.io(self.descriptor.names)
         listed = [name for name in found if not name.startswith(_TEMPORARY)]
-        if self.inode.parent is None and _CONTROL in listed:
+        if self.is_top and _CONTROL in listed:
             listed.remove(_CONTROL)
         if _LOCK in listed:
             listed.remove(_LOCK)
@@ -229,13 +235,13 @@ class Directory(BackingNode):
     async def readdir(self, handle: DirectoryHandle, start: int, token: ReaddirToken) -> None:
         if handle.names is None or start == 0:
             handle.read_at = clock.seconds()
-            handle.names = [*_DOTS, *await self.names()]
+            handle.names = [*DOTS, *await self.names()]
         descriptor = self.descriptor
-        io, see = self.mount.instance.io, self.mount.tree.see
+        io, see = self.io, self.mount.tree.see
         for index in range(start, len(handle.names)):
             name = handle.names[index]
-            if name in _DOTS:
-                if not pyfuse3.readdir_reply(token, name, self._dot(name), index + 1):
+            if name in DOTS:
+                if not pyfuse3.readdir_reply(token, name, self.dot(name), index + 1):
                     return
                 continue
             special = self.special(name)
@@ -254,7 +260,7 @@ class Directory(BackingNode):
             inode.lookups += 1
         self._listed = handle.read_at
 
-    def _dot(self, name: bytes) -> EntryAttributes:
+    def dot(self, name: bytes) -> EntryAttributes:
         """What a listing says of the directory itself and of the one that it lies in: no lookup of them."""
         entry = EntryAttributes()
         inode = self.inode if name == b"." else self.inode.parent or self.inode
@@ -269,7 +275,7 @@ class Directory(BackingNode):
         if not mode & context.umask:
             return mode
         if self._acl_looked_at + attributes.SECONDS < (now := clock.seconds()):
-            self._has_default_acl = await self.mount.instance.io(self.descriptor.has_default_acl)
+            self._has_default_acl = await self.io(self.descriptor.has_default_acl)
             self._acl_looked_at = now
         return mode if self._has_default_acl else mode & ~context.umask
 
@@ -291,7 +297,7 @@ class Directory(BackingNode):
         if name == _LOCK and self.takes_lock():
             return await PendingLock.begin(self, mode, context)
         self.mount.handles.refuse_more()
-        io = self.mount.instance.io
+        io = self.io
         fd, found = await io(create_file, directory, name, mode, flags & _KEPT, context)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
         entry = self._entered(name, found)
@@ -340,7 +346,7 @@ class Directory(BackingNode):
                 unmake(directory, name)
                 raise
 
-        found = await self.mount.instance.io(work, self.descriptor)
+        found = await self.io(work, self.descriptor)
         self.mount.guard.made(self.sweep_roots(), context.pid, found.st_ino)
         self.touched(name)
         return self._entered(name, found)
@@ -352,6 +358,7 @@ class Directory(BackingNode):
         if not isinstance(source, DataFile):
             raise refusals.lock_stays() if source.inode.name == _LOCK else refusals.boundary()
         source.refuse_change()
+        renaming.refuse_across(source, self)
         renaming.refuse_boundary(source.project, self.project)
         if name == _LOCK and self.takes_lock():
             raise refusals.lock_stays()
@@ -361,7 +368,7 @@ class Directory(BackingNode):
             os.link(old, name, src_dir_fd=at.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
             return directory.stat(name)
 
-        return self._entered(name, await self.mount.instance.io(work, self.descriptor))
+        return self._entered(name, await self.io(work, self.descriptor))
 
     # -- removing ------------------------------------------------------------------------------------
 
@@ -379,7 +386,7 @@ class Directory(BackingNode):
             remove(name, dir_fd=directory.fd)
             return leaving
 
-        found, pin = await self.mount.instance.io(work, self.descriptor)
+        found, pin = await self.io(work, self.descriptor)
         self.mount.tree.unlinked(self.inode, name, self.mount.tree.known(found), pin)
         self.touched(name)
 
@@ -388,7 +395,7 @@ class Directory(BackingNode):
 
         On a network filesystem it is not: NFS would leave a `.nfs` file in its place. Raises OSError.
         """
-        if self.mount.instance.network:
+        if self.inode.backing.network:
             return directory.stat(name), None
         pin = Pin(directory, name)
         return os.fstat(pin.fd), pin

@@ -45,7 +45,7 @@ class Document(ContentFile):
             raise FileNotFoundError(2, self.path)
         directory = self.mount.tree.descriptor(self.directory)
         try:
-            exported = await self.mount.instance.io(directory.stat, self.name)
+            exported = await self.io(directory.stat, self.name)
         except FileNotFoundError:
             around = os.fstat(directory.fd)
             mode, uid, gid = _MODE, around.st_uid, around.st_gid
@@ -91,7 +91,7 @@ class Document(ContentFile):
             await documents.set_mtime(self.mount.instance, self.held, self.path, wanted.st_mtime_ns)
         if fields.update_mode or fields.update_uid or fields.update_gid:
             directory = self.mount.tree.descriptor(self.directory)
-            await self.mount.instance.io(apply_by_name, directory, self.name, wanted, fields, uid)
+            await self.io(apply_by_name, directory, self.name, wanted, fields, uid)
 
     async def open(self, flags: int, context: RequestContext) -> FileInfo:
         writable = writes(flags)

@@ -89,7 +89,7 @@ class JobDirectory(Directory):
         if project is None or name != _DOCUMENT or not registered:
             await super().unlink(name, context)
             return
-        making = self.mount.guard.is_making(self.inode.number, context.pid)
+        making = self.mount.guard.is_making(self.inode.id, context.pid)
         if self.uid in project.new_jobs and making:
             self.refuse_change()  # nobody has written it yet: a restore puts its own in its place
         else:

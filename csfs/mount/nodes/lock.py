@@ -101,7 +101,7 @@ class PendingLock(DataFile):
         try:
             if directory.inode.id in mount.pending_locks:
                 raise refusals.in_transition("another process is making its cs.lock")
-            fd, found = await mount.instance.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
+            fd, found = await directory.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
         except BaseException:
             await leftovers.drop(mount.instance, note, at)
             raise
@@ -162,7 +162,7 @@ class PendingLock(DataFile):
         parent = self.inode.parent
         assert parent is not None, "a pending lock lies in a directory"
         at, name = self.place()
-        io = self.mount.instance.io
+        io = self.io
         try:
             directory = await self.mount.directory(parent.id)
             content = await io(read_file, at, name, lock.MAX_BYTES)
@@ -171,7 +171,7 @@ class PendingLock(DataFile):
                 self.mount.tree.place(self.inode, parent, _NAME)
                 self.inode.node = None
                 directory.touched(_NAME)
-                self.mount.restorers.restored(parent.number, self._context.pid)
+                self.mount.restorers.restored(parent.id, self._context.pid)
             else:
                 await io(temporary.remove, at, name)
                 await claim_directory(directory, content)
@@ -203,7 +203,7 @@ async def claim_directory(directory: "Directory", content: bytes) -> None:
     """
     instance, at = directory.mount.instance, directory.descriptor
     path = directory.inode.path()
-    sight = await instance.io(instance.look, at)
+    sight = await directory.io(instance.look, at)
     project = instance.settle(at, path, sight)
     if project is not None and not project.is_free:
         project.refuse_change()
@@ -211,7 +211,7 @@ async def claim_directory(directory: "Directory", content: bytes) -> None:
     if sight.lock is not None:
         raise refusals.inert_lock("a copy")
     if not sight.has_project_document:
-        if not await instance.io(contents.is_empty, at):
+        if not await directory.io(contents.is_empty, at):
             raise refusals.not_a_project("it has files but no project.json")
         await create(instance, at, path, content or None)
     elif project is not None:

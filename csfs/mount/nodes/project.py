@@ -104,7 +104,7 @@ class ProjectDirectory(Directory):
         if project.state is State.ARCHIVED:
             await self._last_to_leave(context)
             return
-        self.mount.guard.unlocking(project.inode, context.pid, self.mount.path_of(project))
+        self.mount.guard.unlocking(self.inode.id, context.pid, self.mount.path_of(project))
         if project.state is State.FOREIGN:
             await self._break()
         elif project.state is State.LOST:
@@ -154,7 +154,7 @@ class ProjectDirectory(Directory):
             return await self.getattr()
         if project.state is State.ARCHIVED and writable:
             await self._unarchive(project.held, stat.S_IMODE(wanted.st_mode))
-        elif self.mount.restorers.is_closing(project.inode, context.pid):
+        elif self.mount.restorers.is_closing(self.inode.id, context.pid):
             self.refuse_change()
         elif writable and project.is_free:
             record = await returning(instance, project)
@@ -162,7 +162,7 @@ class ProjectDirectory(Directory):
                 await self._unarchive(record, stat.S_IMODE(wanted.st_mode))
         else:
             self.refuse_change()
-        await instance.io(self._apply, wanted, fields, context.uid)
+        await self.io(self._apply, wanted, fields, context.uid)
         return await self.getattr()
 
     async def _unarchive(self, record: records.Project, mode: int, *, accept_changes: bool = False) -> None:
@@ -237,7 +237,7 @@ class ProjectDirectory(Directory):
         if project.state is State.FOREIGN and project.sight.lock is not None:
             found[b"user.csfs.lock_id"] = project.sight.lock.lock_id
             if isinstance(project.sight.lock, Lock):
-                liveness = self.mount.instance.liveness
+                liveness = self.mount.instance.liveness(project.directory)
                 found[_HEARTBEAT] = liveness.describe(project.sight.lock.instance_uuid)
         if project.state is State.LOST and project.record is not None:
             number = project.record.number
@@ -258,7 +258,7 @@ class ProjectDirectory(Directory):
     async def getxattr(self, name: bytes) -> bytes:
         if name.startswith(VIRTUAL_ATTRIBUTES):
             if name == _HEARTBEAT:
-                await self.mount.instance.liveness.look()
+                await self.mount.instance.liveness(self.own.directory).look()
             value = self._attributes().get(name)
             if value is not None:
                 return attribute_value(value)

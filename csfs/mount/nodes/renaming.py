@@ -20,6 +20,7 @@ from csfs.mount.nodes.document import Document
 from csfs.mount.nodes.lock import claim_directory, is_copy
 
 if TYPE_CHECKING:
+    from csfs.mount.nodes.base import Node
     from csfs.mount.nodes.directory import Directory
 
 _LOCK = names.LOCK.encode()
@@ -36,6 +37,7 @@ async def rename(
     source.refuse_change()
     target.refuse_change()
     target.refuse_name(new)
+    refuse_across(source, target)
     source.refuse_departure(old, context)
     refuse_boundary(source.project, target.project)
     leaving, replaced = source.special(old), target.special(new)
@@ -53,6 +55,12 @@ async def rename(
     else:
         await rename_files(source, old, target, new, flags)
         await target.received(new)
+
+
+def refuse_across(one: "Node", other: "Node") -> None:
+    """Passes if both lie in one container; otherwise EXDEV, whatever filesystems lie below."""
+    if one.inode.backing is not other.inode.backing:
+        raise refusals.across_containers()
 
 
 def refuse_boundary(one: Project | None, other: Project | None) -> None:
@@ -84,7 +92,7 @@ async def _replace_document(
     """Makes a file the new version of a document: validated, stored, exported; then it is gone."""
     if flags & pyfuse3.RENAME_NOREPLACE:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    content = await source.mount.instance.io(read_file, source.descriptor, old, document.MAX_BYTES)
+    content = await source.io(read_file, source.descriptor, old, document.MAX_BYTES)
     await replaced.edit(content)
     await _consume(source, old, target, new)
 
@@ -93,10 +101,10 @@ async def _become_lock(
     source: "Directory", old: bytes, target: "Directory", flags: int, context: RequestContext
 ) -> None:
     """Makes a file the cs.lock of a directory that nobody owns: it came with a copy, or it is a claim."""
-    content = await source.mount.instance.io(read_file, source.descriptor, old, lock.MAX_BYTES)
+    content = await source.io(read_file, source.descriptor, old, lock.MAX_BYTES)
     if is_copy(target, content):
         await rename_files(source, old, target, _LOCK, flags)
-        target.mount.restorers.restored(target.inode.number, context.pid)
+        target.mount.restorers.restored(target.inode.id, context.pid)
         return
     await claim_directory(target, content)
     await _consume(source, old, target, _LOCK)
@@ -105,7 +113,7 @@ async def _become_lock(
 async def _consume(source: "Directory", old: bytes, target: "Directory", new: bytes) -> None:
     """Removes a file whose content csfs has taken over; the kernel finds that under the new name."""
     mount, directory = source.mount, source.descriptor
-    inode = mount.tree.known(await mount.instance.io(directory.stat, old))
+    inode = mount.tree.known(await source.io(directory.stat, old))
     if inode is not None and inode.pin is None:
         inode.pin = Pin(directory, old)
     await source.remove(old, os.unlink)
@@ -130,7 +138,7 @@ async def rename_files(source: "Directory", old: bytes, target: "Directory", new
             os.rename(old, new, src_dir_fd=at.fd, dst_dir_fd=to.fd)
         return moved, replaced
 
-    moved, replaced = await source.mount.instance.io(work)
+    moved, replaced = await source.io(work)
     _place(source, old, target, new, moved, replaced, exchange=bool(flags & pyfuse3.RENAME_EXCHANGE))
 
 

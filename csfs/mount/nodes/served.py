@@ -30,6 +30,6 @@ def document(
 async def take_off(directory: Directory, name: bytes, path: str) -> None:
     """Takes a document of an archived project off its directory; the store keeps it. Raises OSError."""
     assert directory.project is not None
-    if await directory.mount.instance.io(directory.descriptor.exists, name):
+    if await directory.io(directory.descriptor.exists, name):
         await directory.remove(name, os.unlink)
     directory.project.removed.add(path)
