@@ -31,6 +31,8 @@ class Mode:
     options: tuple[str, ...] = ()
     users_mount: bool = False
     users_caller: bool = False
+    in_place: bool = False
+    """Mounted over its own backing directory."""
     states: tuple[str, ...] = STATES
 
 
@@ -38,6 +40,7 @@ MODES = (
     Mode("passthrough", "passthrough"),
     Mode("daemon", "daemon", options=("-o", "nopassthrough"), states=("plain", "attached")),
     Mode("threads", "threads", options=("-o", "io=threads"), states=("attached",)),
+    Mode("in-place", "in-place", in_place=True, states=("plain", "attached")),
     Mode("user-in-roots", "passthrough", users_caller=True),
     Mode("users-own", "own", users_mount=True, users_caller=True),
 )
@@ -54,6 +57,8 @@ class Site:
         self.top = Path(tempfile.mkdtemp(prefix="csfs-test-")).resolve()
         self.top.chmod(0o755)
         self.labs: dict[str, Lab] = {}
+        self._below: dict[str, int] = {}
+        """Descriptors of backing directories: a mount may lie over one."""
         self._numbers = itertools.count()
         self._expected: dict[tuple[str, bool], Observation] = {}
 
@@ -69,7 +74,9 @@ class Site:
             directory.mkdir()
             if user is not None:
                 os.chown(directory, user, user)
-        lab = Lab(mode.mount, at / "backing", at / "mount", at / "state", as_user=user, options=mode.options)
+        self._below[mode.mount] = os.open(at / "backing", os.O_PATH)
+        place = at / ("backing" if mode.in_place else "mount")
+        lab = Lab(mode.mount, at / "backing", place, at / "state", as_user=user, options=mode.options)
         lab.mount()
         lab.run("mkdir plain detached attached archived").ok()
         lab.run("touch detached/cs.lock attached/cs.lock archived/cs.lock && rm detached/cs.lock").ok()
@@ -89,7 +96,8 @@ class Site:
         """What comes of it on the mount, and what lies there then: by the mount, by its backing directory."""
         lab = self.lab(mode)
         work = Path(state) / "work"
-        return self.doing(lab.mountpoint / work, case, mode, below=lab.backing / work)
+        below = Path(f"/proc/self/fd/{self._below[mode.mount]}") if mode.in_place else lab.backing
+        return self.doing(lab.mountpoint / work, case, mode, below=below / work)
 
     def doing(
         self, at: Path, case: Case, mode: Mode, below: Path | None = None, *, root_makes: bool = False
@@ -137,6 +145,8 @@ class Site:
                 lab.check_traces()
             except AssertionError as problem:
                 problems.append(str(problem))
+        for fd in self._below.values():
+            os.close(fd)
         shutil.rmtree(self.top, onerror=_make_accessible)
         assert not problems, problems
 
