@@ -39,6 +39,8 @@ _TOP = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 60
 _SHOWN = 40
 _INITIAL = "at first"
+_CHANGES = ("truncate", "write")
+"""What changes a data file: a worker empties it, then writes it, and may come no further than the first."""
 _KINDS: dict[str, Kind] = {"touch": "take", "rm": "let", "open": "use", "edit": "use"}
 _AT_ONCE = 2
 """How many daemons are dead or stopped at the same time."""
@@ -339,7 +341,7 @@ class Race:
                 continue
             of_file = self._written(
                 project,
-                lambda entry, name=path.name: entry.verb == "write" and entry.name == name,  # type: ignore[misc]
+                lambda entry, name=path.name: entry.verb in _CHANGES and entry.name == name,  # type: ignore[misc]
             )
             check_last(of_file, path.read_text())
 

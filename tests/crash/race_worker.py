@@ -119,7 +119,7 @@ class Worker:
         return f"{self._task.instance}/{self._task.worker} {self._sequence}"
 
     def _write(self, project: str, directory: Path, state: str) -> None:
-        """A file of its own, as a whole. That it was opened is one record, that it was written another."""
+        """A file of its own, as a whole: opened, emptied, written, each a record. It may end after any."""
         value = self._next_value()
         path = directory / _DATA_DIRECTORY / f"{self._task.instance}.{self._task.worker}"
         opened: list[int] = []
@@ -127,16 +127,17 @@ class Worker:
         def begin() -> None:
             opened.append(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
 
-        def finish() -> None:
-            try:
-                os.ftruncate(opened[0], 0)
-                os.write(opened[0], value.encode())
-            finally:
-                os.close(opened[0])
+        def empty() -> None:
+            os.ftruncate(opened[0], 0)
 
-        self._timed("open", project, state, begin, name=path.name)
-        if opened:
+        def finish() -> None:
+            os.write(opened[0], value.encode())
+
+        if not self._timed("open", project, state, begin, name=path.name):
+            return
+        if self._timed("truncate", project, state, empty, name=path.name):
             self._timed("write", project, state, finish, value=value, name=path.name)
+        self._timed("close", project, state, lambda: os.close(opened[0]), name=path.name)
 
     def _edit(self, project: str, directory: Path, state: str) -> None:
         """The title, as sponge does it: a file that is renamed over the document."""
@@ -161,7 +162,8 @@ class Worker:
 
     def _timed(
         self, verb: str, project: str, state: str, act: Callable[[], None], value: str = "", name: str = ""
-    ) -> None:
+    ) -> bool:
+        """Whether it was done."""
         start = time.monotonic()
         try:
             act()
@@ -170,6 +172,7 @@ class Worker:
             code = error.errno or errno.EIO
         entry = Entry(self._task.instance, project, verb, start, time.monotonic(), code, value, name, state)
         self._keep(entry)
+        return entry.done
 
     def _keep(self, entry: Entry) -> None:
         self._record.write(json.dumps(asdict(entry)) + "\n")
