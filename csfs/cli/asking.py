@@ -11,28 +11,12 @@ import click
 import msgspec
 
 from csfs.cli.mounts import Mounted, control_file, mount_of
+from csfs.domain.refusal_entry import RefusalEntry
 
 REFUSED = 1
 """Exit status of a command that was refused, or failed."""
 INTERRUPTED = 130
 """Exit status of a command that was interrupted."""
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One line of `.csfs/refusals`."""
-
-    at: str
-    errno: str
-    path: str
-    """Relative to the mount point."""
-    operation: str
-    pid: int
-    command: str
-    uid: int
-    rule: str
-    reason: str
-    advice: str
-    count: int = 1
 
 
 class Refused(click.ClickException):
@@ -48,9 +32,10 @@ class Refused(click.ClickException):
         self.error = error
 
 
-def refusals_of(mount: Mounted) -> list[Entry]:
+def refusals_of(mount: Mounted) -> list[RefusalEntry]:
     """What was refused on a mount, newest last. Raises ClickException if it does not answer."""
-    return [msgspec.json.decode(line, type=Entry) for line in control_file(mount, "refusals").splitlines()]
+    lines = control_file(mount, "refusals").splitlines()
+    return [msgspec.json.decode(line, type=RefusalEntry) for line in lines]
 
 
 def ask(path: str, operation: Callable[[], None]) -> None:
@@ -80,7 +65,7 @@ def ask_with(path: str, words: Sequence[str]) -> None:
         raise Refused(f"{path}: {reason}{_said(path, {process.pid}, since)}")
 
 
-def explained(entry: Entry, path: str) -> list[str]:
+def explained(entry: RefusalEntry, path: str) -> list[str]:
     """The reason for a refusal, and the next step with the path put in."""
     return [f"  because {entry.reason}", f"  next: {entry.advice.replace('DIRECTORY', shlex.quote(path))}"]
 

@@ -3,24 +3,7 @@
 import msgspec
 
 from csfs.cli.mounts import Mounted, control_file
-
-
-class Deed(msgspec.Struct, kw_only=True, frozen=True):
-    """One line of `.csfs/history`."""
-
-    at: str
-    """ISO 8601, UTC."""
-    action: str
-    number: int
-    title: str
-    path: str
-    """Relative to the mount point."""
-    came_from: str
-    host: str
-    uid: int | None
-    pid: int
-    program: str
-    outcome: str
+from csfs.store.records import Deed
 
 
 def deeds_of(mount: Mounted) -> list[Deed]:

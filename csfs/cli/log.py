@@ -6,10 +6,11 @@ import pwd
 import click
 import msgspec
 
-from csfs.cli.deeds import Deed, deeds_of
+from csfs.cli.deeds import deeds_of
 from csfs.cli.facts import chosen_mount, project_of
 from csfs.cli.mounts import Mounted, absolute, mount_of
 from csfs.domain import names
+from csfs.store.records import Deed
 
 
 @click.command("log")

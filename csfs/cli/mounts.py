@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from csfs.domain import names
+from csfs.domain.refusal_entry import RefusalEntry
 
 _TYPE = "fuse.csfs"
 _PATIENCE_SECONDS = 5
@@ -45,22 +46,6 @@ class Waiting(msgspec.Struct, kw_only=True, frozen=True):
     """`P7/J1/job.json`; the oldest first, and not all if they are many."""
     held_back: int = 0
     """Documents of jobs that are exported when these are completed."""
-
-
-class Refused(msgspec.Struct, kw_only=True, frozen=True):
-    """A request that was refused; relative to the mount point is its `path`."""
-
-    at: str
-    errno: str
-    path: str
-    operation: str
-    pid: int
-    command: str
-    uid: int
-    rule: str
-    reason: str
-    advice: str
-    count: int
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -133,7 +118,7 @@ class Mounted(msgspec.Struct, kw_only=True):
     exports_failing: dict[str, str] = {}
     """Documents that could not be written to the backing directory -> why."""
     backup: LastBackup | None = None
-    last_refusals: list[Refused] = []
+    last_refusals: list[RefusalEntry] = []
     """The newest that the caller may see, newest last; see `add_refusals`."""
 
 
@@ -167,7 +152,7 @@ def _add_refusals(mount: Mounted) -> None:
         return
     try:
         lines = content.splitlines()[-_REFUSALS_SHOWN:]
-        mount.last_refusals = [msgspec.json.decode(line, type=Refused) for line in lines]
+        mount.last_refusals = [msgspec.json.decode(line, type=RefusalEntry) for line in lines]
     except (msgspec.DecodeError, UnicodeDecodeError):
         mount.state = "unreadable"
 

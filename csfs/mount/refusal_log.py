@@ -10,6 +10,7 @@ import msgspec
 from pyfuse3 import RequestContext
 
 from csfs.domain.printable import printable, shown
+from csfs.domain.refusal_entry import RefusalEntry
 from csfs.domain.refusals import Refusal, Rule
 from csfs.lifecycle import clock, processes
 from csfs.lifecycle.instance import timestamp
@@ -26,32 +27,10 @@ _LINES, _PER_SECONDS = 300, 60.0
 beside the store."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One request that was refused."""
-
-    at: str
-    """ISO 8601, UTC."""
-    errno: str
-    """`EBUSY`."""
-    path: str
-    """Relative to the mount point."""
-    operation: str
-    pid: int
-    command: str
-    uid: int
-    rule: str
-    """The rule's name, which does not change with the wording."""
-    reason: str
-    advice: str
-    """What to do next."""
-    count: int = 1
-    """How often in a row: one `rm -rf` may be refused a thousand times for one reason."""
-
-
 class Refused(NamedTuple):
     """An entry, and the path that it is about as the kernel has it."""
 
-    entry: Entry
+    entry: RefusalEntry
     path: bytes
     project: tuple[bytes, int] | None
     """Container and inode number of the directory of the project that it is about, if there is one."""
@@ -85,7 +64,7 @@ class RefusalLog:
         except OSError:
             command = ""
         reason = refusal.rule.value + (f" ({refusal.detail[:_LONGEST]})" if refusal.detail else "")
-        entry = Entry(
+        entry = RefusalEntry(
             at=timestamp(),
             errno=errno.errorcode.get(refusal.errno, str(refusal.errno)),
             path=shown(path),
@@ -100,7 +79,7 @@ class RefusalLog:
         self.entries.append(Refused(entry, path, directory))
         self._log(entry, project)
 
-    def _log(self, entry: Entry, project: Project | None) -> None:
+    def _log(self, entry: RefusalEntry, project: Project | None) -> None:
         now = clock.seconds()
         if now > self._logging_since + _PER_SECONDS:
             if self._logged > _LINES:
