@@ -68,7 +68,7 @@ class Descriptor:
 
         Without a name, of the directory itself: it leads there also where nobody may search it.
         """
-        return b"/proc/self/fd/%d/%s" % (self.fd, name) if name else b"/proc/self/fd/%d" % self.fd
+        return held_path(self.fd) + (b"/" + name if name else b"")
 
     def open(self) -> int:
         """The directory, opened for reading: that asks for no permission to search it. Raises OSError."""
@@ -141,6 +141,11 @@ class Pin:
     def __del__(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
+
+
+def held_path(fd: int) -> bytes:
+    """A path that leads to the file of a descriptor, also an O_PATH one, whether it has a name or not."""
+    return b"/proc/self/fd/%d" % fd
 
 
 def open_file(directory: Descriptor, name: bytes, flags: int, mode: int = 0) -> int:

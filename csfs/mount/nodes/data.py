@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
-from csfs.backing.descriptor import Descriptor, open_known
+from csfs.backing.descriptor import Descriptor, held_path, open_known
 from csfs.domain import names, refusals
 from csfs.lifecycle import processes
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel, privileges
 from csfs.mount.handles import DataHandle, FileHandle
-from csfs.mount.nodes.base import BackingNode, apply_to_descriptor, held_path
+from csfs.mount.nodes import setting
+from csfs.mount.nodes.base import BackingNode
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class DataFile(BackingNode):
     ) -> EntryAttributes:
         if isinstance(handle, DataHandle) and fields.update_size:
             self.refuse_change()
-            await self.io(apply_to_descriptor, handle.fd, wanted, fields, context.uid)
+            await self.io(setting.apply, handle.fd, wanted, fields, context.uid, handle.writable)
             return attributes.of_file(await self.stat(), self.inode)
         if fields.update_mtime or fields.update_size:
             self._refuse_inert_lock()

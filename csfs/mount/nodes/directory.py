@@ -18,17 +18,10 @@ from csfs.lifecycle.project import Project
 from csfs.mount import attributes, kernel, privileges
 from csfs.mount.handles import DirectoryHandle
 from csfs.mount.nodes import renaming
-from csfs.mount.nodes.base import (
-    BackingNode,
-    Node,
-    Standing,
-    create_file,
-    give_to_caller,
-    is_callers,
-    unmake,
-)
+from csfs.mount.nodes.base import BackingNode, Node, Standing
 from csfs.mount.nodes.data import DataFile, open_data, writes
 from csfs.mount.nodes.lock import PendingLock, claim_directory
+from csfs.mount.nodes.making import create_file, give_to_caller, is_callers, unmake
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from csfs.lifecycle.new_job import write_first
 from csfs.lifecycle.project import Project
 from csfs.mount import attributes
 from csfs.mount.handles import ContentHandle, FileHandle
-from csfs.mount.nodes.base import Node, apply_by_name
+from csfs.mount.nodes.base import Node
 from csfs.mount.nodes.content import ContentFile
 from csfs.mount.nodes.data import writes
+from csfs.mount.nodes.setting import apply_by_name
 from csfs.mount.tree import Inode
 
 _MODE = 0o644

@@ -17,9 +17,11 @@ from csfs.lifecycle.project import Project
 from csfs.lifecycle.quiescence import transition
 from csfs.mount import attributes
 from csfs.mount.handles import ContentHandle, FileHandle, PendingLockHandle
-from csfs.mount.nodes.base import Always, apply_by_name, create_file
+from csfs.mount.nodes.base import Always
 from csfs.mount.nodes.content import ContentFile
 from csfs.mount.nodes.data import DataFile, writes
+from csfs.mount.nodes.making import create_file
+from csfs.mount.nodes.setting import apply_by_name
 from csfs.mount.tree import Inode
 
 if TYPE_CHECKING:
