@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.lab import ORDINARY_USER, Lab
+from tests.mount.lab import ORDINARY_USER, Lab, as_user
 from tests.mount.test_as_user import pytestmark  # noqa: F401  (the same conditions)
 from tests.mount.test_attacks import claim, project
 from tests.mount.watching import unharmed
@@ -95,24 +95,6 @@ def test_what_others_wrote_is_text(lab: Lab) -> None:
 
 
 # -- users ---------------------------------------------------------------------------------------------
-
-
-def as_user(act: Callable[[], object], uid: int = ORDINARY_USER) -> int:
-    """The errno with which a call of an ordinary user ends, 0 if it succeeds; in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        code = 255
-        try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            act()
-            code = 0
-        except OSError as error:
-            code = error.errno or 255
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("hidden", ["CS-a", "container"])

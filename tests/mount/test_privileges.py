@@ -16,7 +16,7 @@ import pytest
 
 from csfs.mount import kernel
 from tests.mount.conftest import LabMaker
-from tests.mount.lab import ORDINARY_USER, Lab
+from tests.mount.lab import ORDINARY_USER, Lab, as_user
 from tests.mount.test_as_user import pytestmark  # noqa: F401  (the same conditions)
 
 SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -29,26 +29,6 @@ def lab(request: pytest.FixtureRequest, make_lab: LabMaker, sample: Path) -> Lab
     made = make_lab(options=("-o", "nopassthrough") if request.param == "nopassthrough" else ())
     made.run("touch CS-a/cs.lock").ok()
     return made
-
-
-def as_user(act: Callable[[], None], uid: int = ORDINARY_USER) -> None:
-    """In a process of this user's, who is in no other group; what it raises, is raised."""
-    pid = os.fork()
-    if pid == 0:
-        code = 255
-        try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            act()
-            code = 0
-        except OSError as error:
-            code = error.errno or 255
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code:
-        raise OSError(code, os.strerror(code))
 
 
 def append(path: Path) -> None:
@@ -80,7 +60,7 @@ def both(lab: Lab, act: Callable[[Path], None], mode: int, *, user: bool) -> tup
         def work(path: Path = path) -> None:
             act(path)
 
-        as_user(work) if user else work()
+        assert (as_user(work) if user else work()) in (None, 0)
         found.append(stat.S_IMODE(path.stat().st_mode))
         assert stat.S_IMODE((lab.backing / f"CS-a/J1/tool{number}").stat().st_mode) == found[-1]
     return found[0], found[1]
@@ -108,7 +88,7 @@ def test_capabilities_end(lab: Lab) -> None:
             path.chmod(0o777)
             os.setxattr(path, CAPABILITY, NET_RAW)
             assert os.getxattr(path, CAPABILITY)
-            as_user(functools.partial(act, path)) if user else act(path)
+            assert (as_user(functools.partial(act, path)) if user else act(path)) in (None, 0)
             assert CAPABILITY not in os.listxattr(path), (act.__name__, user)
             assert CAPABILITY not in os.listxattr(lab.backing / "CS-a/J1/tool"), (act.__name__, user)
 
@@ -124,7 +104,7 @@ def test_what_is_made_with_them_loses_them_when_it_is_written(lab: Lab) -> None:
         os.write(fd, b"x")
         os.close(fd)
 
-    as_user(work)
+    assert as_user(work) == 0
     assert stat.S_IMODE((place / "tool").stat().st_mode) == 0o755
     assert (lab.backing / "CS-a/J1/tool").read_bytes() == b"x"
 
