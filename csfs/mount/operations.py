@@ -21,7 +21,7 @@ from pyfuse3 import (
 )
 
 from csfs.backing.io import in_thread
-from csfs.domain import refusals
+from csfs.domain import names, refusals
 from csfs.domain.printable import shown
 from csfs.domain.refusals import Refusal, Rule
 from csfs.lifecycle import history
@@ -31,6 +31,7 @@ from csfs.mount.mount import Mount
 from csfs.mount.nodes.base import Node, is_copying, without_virtual
 from csfs.mount.nodes.data import writes
 from csfs.mount.nodes.document import refuse_size, resize
+from csfs.mount.nodes.lock import PendingLock
 from csfs.mount.requests import Requests
 from csfs.mount.tree import Inode
 
@@ -373,6 +374,9 @@ def _path(inode: Inode, operation: str, args: Sequence[Any]) -> bytes:
     """What a request is about, relative to the mount point; `inode` is the first that it names."""
     if len(args) > 1 and isinstance(args[1], bytes) and operation not in _ABOUT_ITSELF:
         return os.path.join(inode.path(), args[1])
+    if isinstance(inode.node, PendingLock) and inode.parent is not None:
+        # It lies under a temporary name until it is decided on: nobody has heard of that.
+        return os.path.join(inode.parent.path(), names.LOCK.encode())
     return inode.path()
 
 

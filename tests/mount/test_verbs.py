@@ -76,6 +76,7 @@ def test_a_directory_that_is_no_project_is_refused(lab: Lab) -> None:
     lab.run("touch d/cs.lock").refused("Invalid argument")
     assert os.listdir(lab.backing / "d") == ["file"]
     assert "neither empty nor a project" in lab.why("d")
+    assert lab.refusals()[-1]["path"] == "d/cs.lock"
     lab.run("echo more > d/file2").ok()
 
 
