@@ -1,6 +1,7 @@
 """Sessions on the storage: one small file per instance under `.csfs/sessions/`, rewritten with each beat."""
 
 import errno
+import fcntl
 import os
 import re
 
@@ -13,19 +14,57 @@ _DIRECTORY = b"sessions"
 _NAME = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json\Z")
 
 
+class Held(Exception):
+    """Another process holds the session of the instance: there it is mounted."""
+
+
+def hold(backing: Descriptor, instance_uuid: str) -> int:
+    """Makes this process the only one that holds an instance's session, as long as the descriptor is open.
+
+    A process that dies lets go of it; within one run of a kernel that is certain. Between nodes it depends on
+    the filesystem. Raises Held, OSError (ENOLCK, EOPNOTSUPP and others where there are no locks).
+    """
+    fd = _open(backing, instance_uuid)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise Held from error
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def hold_still(backing: Descriptor, instance_uuid: str, held: int | None) -> int | None:
+    """The same descriptor; another one if the file was removed meanwhile, and made anew. Raises OSError."""
+    if held is None or os.fstat(held).st_nlink:
+        return held
+    try:
+        anew = hold(backing, instance_uuid)
+    except Held:
+        return held
+    os.close(held)
+    return anew
+
+
+def _open(backing: Descriptor, instance_uuid: str) -> int:
+    directory = control.directory(backing, _DIRECTORY)
+    return os.open(
+        f"{instance_uuid}.json",
+        os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        0o644,
+        dir_fd=directory.fd,
+    )
+
+
 def write(backing: Descriptor, beat: Session) -> None:
     """Puts what an instance says of itself on the storage. Raises OSError.
 
     The file is written in place, in one call: a reader sees it change, and a name that is replaced
     again and again is hard to open over some network filesystems.
     """
-    directory = control.directory(backing, _DIRECTORY)
-    fd = os.open(
-        f"{beat.instance_uuid}.json",
-        os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-        0o644,
-        dir_fd=directory.fd,
-    )
+    fd = _open(backing, beat.instance_uuid)
     try:
         if os.fstat(fd).st_nlink > 1:
             raise OSError(errno.EMLINK, "the session's file has another name too, and may be another's file")
@@ -47,10 +86,28 @@ def read(backing: Descriptor) -> list[Session]:
         if not _NAME.match(name):
             continue
         try:
-            beat = session.parse(read_file(directory, name, session.MAX_BYTES))
+            beat = _read(directory, name)
         except OSError:
             # Its owner may be writing it, or it is not ours to read: that is no sign of life or death.
             continue
-        if beat is not None and name == f"{beat.instance_uuid}.json".encode():
+        if beat is not None:
             found.append(beat)
     return found
+
+
+def read_own(backing: Descriptor, instance_uuid: str) -> Session | None:
+    """What the last mount of an instance said of itself; None if nothing can be read. Raises OSError.
+
+    The directory is listed first, so that it is not an earlier version that a network filesystem shows.
+    """
+    try:
+        directory = backing.child(control.NAME).child(_DIRECTORY)
+        directory.revalidate()
+        return _read(directory, f"{instance_uuid}.json".encode())
+    except FileNotFoundError:
+        return None
+
+
+def _read(directory: Descriptor, name: bytes) -> Session | None:
+    beat = session.parse(read_file(directory, name, session.MAX_BYTES))
+    return beat if beat is not None and name == f"{beat.instance_uuid}.json".encode() else None

@@ -18,6 +18,7 @@ class Rule(enum.Enum):
     ARCHIVED = "the project is archived, so it is read-only"
     FOREIGN = "the project is attached to another instance"
     LOST = "this instance has lost the project: its lock on the backing directory is not ours"
+    MOUNTED_TWICE = "the instance is mounted a second time, and its projects belong to that mount now"
     ATTACHED_DIRECTORY = "the directory of an attached project cannot be removed"
     FOREIGN_DIRECTORY = "the directory of a project of another instance can be neither moved nor removed"
     SWEEP = "a whole attached project, or a whole job of one, cannot be swept away"
@@ -147,6 +148,15 @@ def lost(reason: str) -> Refusal:
         Rule.LOST,
         "remove cs.lock here to let go of the project; what the store knew of it is kept",
         reason,
+    )
+
+
+def mounted_twice(successor: str) -> Refusal:
+    return Refusal(
+        errno.EROFS,
+        Rule.MOUNTED_TWICE,
+        "use that mount, and end this one: csfs umount MOUNTPOINT; what its store knew is kept",
+        successor,
     )
 
 

@@ -17,8 +17,12 @@ MAX_BYTES = 4096
 TAKEOVER_SECONDS = 300.0
 """How long a counter must have stood still for its instance to count as dead, unless told otherwise."""
 
-_MISSED_BEATS = 3
+SILENT_BEATS = 3
 """A counter that has stood still for so many intervals is not called alive any more."""
+
+LATE_BEATS = 2
+"""An owner whose last beat is so many intervals old believes nothing that it saw before: fewer than others
+wait, so that it has looked before it does anything."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +34,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     instance_uuid: str
     instance_name: str
     host: str
+    boot: str = ""
+    """Which run of which kernel: what one process of it locks, another finds locked."""
     pid: int
     since: str
     """ISO 8601, UTC."""
@@ -46,6 +52,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    def describe(self) -> str:
+        """Which mount it is, for people."""
+        return f"process {self.pid} on {self.host}, since {self.since}"
 
 
 def parse(content: bytes) -> Session | None:
@@ -99,7 +109,7 @@ class Pulse:
             return Life.ENDED
         if self.still >= max(takeover, self.session.takeover):
             return Life.DEAD
-        if self.moved and self.still <= _MISSED_BEATS * self.session.interval:
+        if self.moved and self.still <= SILENT_BEATS * self.session.interval:
             return Life.ALIVE
         return Life.SILENT
 
@@ -114,7 +124,7 @@ class Pulse:
                 return f"it is alive {at}"
             case Life.DEAD:
                 return f"it has been silent {at} for {self.still:.0f} s and counts as dead"
-            case Life.SILENT if not self.moved and self.still <= _MISSED_BEATS * self.session.interval:
+            case Life.SILENT if not self.moved and self.still <= SILENT_BEATS * self.session.interval:
                 return f"its heartbeat {at} is watched since {self.still:.0f} s"
             case _:
                 return (

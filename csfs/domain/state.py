@@ -46,6 +46,7 @@ class Verdict:
 
     `owner` says who holds it when that is another instance; `reason` explains what is unusual;
     `rebind` asks the owner to write its lock anew, for the directory was restored in place, or moved.
+    `successor` names another mount of this very instance, which has what this one held.
     """
 
     state: State
@@ -53,6 +54,13 @@ class Verdict:
     reason: str = ""
     inert: bool = False
     rebind: bool = False
+    successor: str = ""
+
+    def left_to(self, successor: str) -> "Verdict":
+        """The same for a mount that another one of the same instance has taken the place of."""
+        if self.state not in HELD:
+            return self
+        return Verdict(State.LOST, reason=f"its instance is mounted by {successor} too", successor=successor)
 
 
 def judge(
@@ -131,6 +139,8 @@ def refuse_change(state: State, verdict: Verdict, uid: str) -> None:
         raise refusals.archived(uid)
     if state is State.FOREIGN:
         raise refusals.foreign(verdict.owner)
+    if verdict.successor:
+        raise refusals.mounted_twice(verdict.successor)
     raise refusals.lost(verdict.reason)
 
 
@@ -142,4 +152,6 @@ def refuse_leaving(state: State, verdict: Verdict, uid: str) -> None:
         raise refusals.attached_directory(uid)
     if state is State.FOREIGN:
         raise refusals.foreign_directory(verdict.owner)
+    if verdict.successor:
+        raise refusals.mounted_twice(verdict.successor)
     raise refusals.lost_directory(verdict.reason)

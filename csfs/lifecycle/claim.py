@@ -33,9 +33,10 @@ async def claim(
     and returns the record with its title; nobody sees them before the record is committed, after which
     all of it is there. What it raises takes the whole action back, lock and documents included.
     `former` is the record of an earlier claim on the directory, to be kept as it is given here. Raises
-    Refusal EROFS if another instance has the lock, EBUSY if another has had it since this began, EPERM for
-    the bytes of a lock that was broken here.
+    Refusal EROFS if another instance has the lock, or another mount of this one has its projects, EBUSY if
+    another has had it since this began, EPERM for the bytes of a lock that was broken here.
     """
+    instance.refuse_mounted_twice(directory)
     before, epoch = await in_thread(_next_epoch, instance, directory)
     lock_id, project_uuid = str(uuid.uuid4()), str(uuid.uuid4())
 
@@ -79,7 +80,7 @@ async def claim(
     refused: Refusal | None = None
     async with intents.finished_or_taken_back(instance, intent):
         try:
-            await in_thread(_take, directory, record.lock_content, before)
+            await in_thread(_take, instance, directory, record.lock_content, before)
         except Refusal as error:
             # Nothing was done: the lock there is another's, even if it has the same bytes.
             refused = error
@@ -117,7 +118,7 @@ def _past(directory: Descriptor) -> _Past:
     return _Past((found.st_ino, found.st_ctime_ns), broken_lock.contents(directory))
 
 
-def _take(directory: Descriptor, content: bytes, before: _Past) -> None:
+def _take(instance: Instance, directory: Descriptor, content: bytes, before: _Past) -> None:
     """Takes the lock, unless another instance has had it since `before`.
 
     The daemon may have been stopped for so long: the epoch of its lock would be too small, and a directory
@@ -125,6 +126,7 @@ def _take(directory: Descriptor, content: bytes, before: _Past) -> None:
     """
 
     def confirm() -> None:
+        instance.confirm_sole_mount(directory)
         if _past(directory) != before:
             raise refusals.in_transition("another instance has had it meanwhile")
         if content in before.broken:  # whose claim that was would take this lock for its own

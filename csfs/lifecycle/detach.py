@@ -27,7 +27,11 @@ async def detach(instance: Instance, project: Project) -> None:
 
 
 async def let_go(instance: Instance, project: Project) -> None:
-    """Gives up a project whose lock on the backing directory is not ours any more."""
+    """Gives up a project whose lock on the backing directory is not ours any more.
+
+    Raises Refusal EROFS if it is another mount of this instance that has it.
+    """
+    instance.refuse_mounted_twice(project.directory)
     with transition(instance, project, "detach"):
         after = intents.as_detached(project.held, timestamp())
         deed = history.deed("let go", after)

@@ -19,6 +19,7 @@ async def relock(
     """Replaces the project's lock by that of a later record. Raises Refusal EROFS if it is lost."""
 
     def replace() -> None:
+        instance.confirm_sole_mount(project.directory)
         owner = owner_of(project.directory)
         lockfile.replace(project.directory, before.lock_content, after.lock_content, owner=owner)
 
@@ -27,7 +28,12 @@ async def relock(
 
 async def unlock(instance: Instance, project: Project, record: records.Project) -> None:
     """Releases the project's lock. Raises Refusal EROFS if it is lost."""
-    await _or_lost(instance, project, lambda: lockfile.release(project.directory, record.lock_content))
+
+    def release() -> None:
+        instance.confirm_sole_mount(project.directory)
+        lockfile.release(project.directory, record.lock_content)
+
+    await _or_lost(instance, project, release)
 
 
 async def holding(instance: Instance, project: Project, work: Callable[[Callable[[], None]], T]) -> T:
@@ -40,6 +46,7 @@ async def holding(instance: Instance, project: Project, work: Callable[[Callable
     expected = project.held.lock_content
 
     def confirm() -> None:
+        instance.confirm_sole_mount(project.directory)
         lockfile.confirm(project.directory, expected)
 
     return await _or_lost(instance, project, lambda: work(confirm))

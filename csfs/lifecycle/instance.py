@@ -14,7 +14,7 @@ from csfs.backing import lockfile, temporary
 from csfs.backing.backings import Backing, Backings
 from csfs.backing.descriptor import Descriptor
 from csfs.backing.io import in_thread
-from csfs.domain import lock, names, session
+from csfs.domain import lock, names, refusals, session
 from csfs.domain.document import Value
 from csfs.domain.state import HELD, Verdict, judge
 from csfs.lifecycle import clock
@@ -129,6 +129,20 @@ class Instance:
         """The heartbeat on a storage that is there."""
         return self._liveness[backing.container]
 
+    def confirm_sole_mount(self, directory: Descriptor) -> None:
+        """Passes if no other mount of this instance has taken its place; looks, if the heartbeat is late.
+
+        Blocking then. Raises Refusal EROFS, OSError.
+        """
+        self.liveness(directory).confirm()
+        self.refuse_mounted_twice(directory)
+
+    def refuse_mounted_twice(self, directory: Descriptor) -> None:
+        """The same by what the last heartbeat has found. Raises Refusal EROFS."""
+        successor = self.liveness(directory).successor
+        if successor is not None:
+            raise refusals.mounted_twice(successor.describe())
+
     def _next_project(self) -> int:
         return self.store.read(View.instance).next_project
 
@@ -164,7 +178,11 @@ class Instance:
 
         That confirms it, for a network filesystem may show what a file was (design section 4).
         """
-        if self.liveness(directory).is_late or clock.seconds() > before.read_at + CONFIRM_SECONDS:
+        liveness = self.liveness(directory)
+        if liveness.is_late:
+            liveness.confirm()
+            return self.look(directory)
+        if clock.seconds() > before.read_at + CONFIRM_SECONDS:
             return self.look(directory)
         signature = lockfile.signature(directory)
         if signature is None or signature != before.signature:
@@ -188,7 +206,8 @@ class Instance:
             claim=claim,
             elsewhere=claim is not None and self.backings.filesystem(claim.path) != filesystem,
         )
-        return verdict, claim
+        successor = self._liveness[self.backings.container(path)].successor
+        return verdict if successor is None else verdict.left_to(successor.describe()), claim
 
     def settle(self, directory: Descriptor, path: bytes, sight: Sight) -> Project | None:
         """Takes note of what was seen of a directory: its project, or None if it is plain."""

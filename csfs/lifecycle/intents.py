@@ -81,7 +81,7 @@ async def _try_to_settle(instance: Instance, intent: Intent, *, refused: bool = 
     """Whether the action was finished; one that cannot be settled now is kept for later."""
     try:
         finished = await _settle_here(instance, intent, refused=refused)
-    except (OSError, lockfile.NotOurs) as error:
+    except (OSError, Refusal, lockfile.NotOurs) as error:
         log.warning("%s failed half way and cannot be settled yet: %s", _name(intent), error)
         instance.unsettled[intent.after.number] = intent
         for project in _projects(instance, intent):
@@ -238,8 +238,12 @@ def _finished(action: str, after: records.Project) -> records.Deed:
 
 
 def _settle_on_backing(instance: Instance, intent: Intent) -> records.Project | None:
-    """Makes the backing directory agree with one of the two records, and says with which."""
+    """Makes the backing directory agree with one of the two records, and says with which.
+
+    Raises Refusal EROFS if another mount of this instance has taken its place, OSError.
+    """
     before, after = intent.before, intent.after
+    instance.confirm_sole_mount(instance.backings.at(after.path).descriptor)
     for record in (before, after):
         if record is not None and instance.backings.has(record.path):
             leftovers.clear(instance, record.path, {record.lock_content})

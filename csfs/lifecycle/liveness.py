@@ -15,16 +15,13 @@ from csfs.backing import sessions
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import session
 from csfs.domain.session import Life, Pulse, Session
-from csfs.lifecycle import clock
+from csfs.lifecycle import clock, sole_mount
 from csfs.store import records
 
 log = logging.getLogger(__name__)
 
 _BEATS = 30
 """How often a heart beats in the time after which it counts as stopped."""
-_LONGEST_INTERVAL = 10.0
-_LATE = 3
-"""A beat that is overdue by one in so many of the takeover time makes the owner doubt its own locks."""
 
 
 class Liveness:
@@ -41,9 +38,13 @@ class Liveness:
         self.takeover = takeover
         self.problem = ""
         """Why the last beat could not be written; empty if it was."""
+        self.successor: Session | None = None
+        """Another mount of this instance, which has taken its place on the storage: this one owns nothing."""
         self._backing = backing
         self._next_project = next_project
         self._pulses: dict[str, Pulse] = {}
+        self._held: int | None = None
+        """The descriptor that holds the session on the storage, if there is one."""
         self._beaten: float | None = None
         self._looking = trio.Lock()
         self._writing = threading.Lock()
@@ -52,9 +53,10 @@ class Liveness:
             instance_uuid=identity.uuid,
             instance_name=identity.name,
             host=socket.gethostname(),
+            boot=sole_mount.boot(),
             pid=os.getpid(),
             since=since,
-            interval=min(takeover / _BEATS, _LONGEST_INTERVAL),
+            interval=min(takeover / _BEATS, sole_mount.LONGEST_INTERVAL),
             takeover=takeover,
         )
 
@@ -65,7 +67,9 @@ class Liveness:
         Nothing that was seen earlier is to be believed then. An instance that never had a heartbeat on
         this storage is not taken for dead by anybody.
         """
-        return math.inf if self._beaten is None else self._beaten + self.takeover / _LATE
+        if self._beaten is None:
+            return math.inf
+        return self._beaten + session.LATE_BEATS * self._own.interval
 
     @property
     def is_late(self) -> bool:
@@ -93,6 +97,10 @@ class Liveness:
         pulse = self._pulses.get(instance_uuid)
         return "nothing is known of a session of it" if pulse is None else pulse.describe(self.takeover)
 
+    async def take(self) -> None:
+        """Makes this the only mount of the instance on the storage. Raises `sole_mount.MountedElsewhere`."""
+        self._held = await sole_mount.hold(self._backing, self._own.instance_uuid)
+
     async def beat(self) -> None:
         """Writes one beat. Raises OSError."""
         beat = msgspec.structs.replace(
@@ -100,14 +108,38 @@ class Liveness:
         )
         began = clock.seconds()
         await trio.to_thread.run_sync(self._write, beat, abandon_on_cancel=True)
+        if self.successor is not None:
+            return
         self._own = beat
         self._beaten = began
 
     def _write(self, beat: Session) -> None:
         """A beat that was given up when the mount ended may still be on its way: it is not to be the last."""
         with self._writing:
-            if beat.ended or not self._own.ended:
+            if not beat.ended and self._own.ended:
+                return
+            self._find_successor()
+            if self.successor is None:
                 sessions.write(self._backing, beat)
+                self._held = sessions.hold_still(self._backing, self._own.instance_uuid, self._held)
+
+    def confirm(self) -> None:
+        """Finds out whether another mount has taken this one's place, where the last beat is too old to tell.
+
+        Blocking. Raises OSError.
+        """
+        if self.is_late and self.successor is None:
+            self._find_successor()
+
+    def _find_successor(self) -> None:
+        if self._beaten is None:
+            return
+        found = sessions.read_own(self._backing, self._own.instance_uuid)
+        if found is not None and found.session != self._own.session:
+            log.error(
+                "the instance is mounted a second time, by %s: this mount owns nothing now", found.describe()
+            )
+            self.successor = found
 
     async def look(self) -> None:
         """Looks at the sessions on the storage. Raises OSError."""
@@ -132,6 +164,8 @@ class Liveness:
             await self.look()
         except OSError as error:
             problem = problem or f"the sessions cannot be read: {error.strerror or error}"
+        if self.successor is not None:
+            problem = f"the instance is mounted a second time, by {self.successor.describe()}"
         self._note(problem)
 
     async def keep(self) -> None:
@@ -147,6 +181,9 @@ class Liveness:
             await self.beat()
         except OSError as error:
             log.warning("the end of the session cannot be written: %s", error)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _note(self, problem: str) -> None:
         if problem and problem != self.problem:

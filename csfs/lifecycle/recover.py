@@ -14,7 +14,7 @@ from csfs.backing.backings import Backings, Overlap
 from csfs.domain import document, lock, names
 from csfs.domain.document import Kind
 from csfs.domain.refusals import Refusal
-from csfs.lifecycle import documents, storage, survey
+from csfs.lifecycle import documents, sole_mount, storage, survey
 from csfs.lifecycle.instance import timestamp
 from csfs.lifecycle.intents import as_detached
 from csfs.lifecycle.recovered_project import RecoveredProject, identity, take
@@ -73,7 +73,7 @@ async def recover(wanted: Wanted) -> Report:
     """Builds the store anew, and puts it in the place of the old one, which is kept beside it.
 
     All or nothing: what is cut short leaves the old store, and can be repeated. The backing directory
-    is only read. Raises CannotRecover, OSError.
+    is only read. Raises CannotRecover, also if the instance is mounted elsewhere, OSError.
     """
     backings = _opened(wanted)
     present = _Present.of(wanted)
@@ -82,6 +82,7 @@ async def recover(wanted: Wanted) -> Report:
     if wanted.dry_run:
         target = Path(tempfile.mkdtemp(prefix="store.dry-run-", dir=wanted.directory))
     else:
+        await _refuse_mounted(backings, base.uuid)
         target = wanted.directory / RECOVERING
         _remove(target)
     try:
@@ -96,6 +97,15 @@ async def recover(wanted: Wanted) -> Report:
         return report
     finally:
         _remove(target)
+
+
+async def _refuse_mounted(backings: Backings, uuid: str) -> None:
+    """Passes unless the instance lives elsewhere: its store is not lost then. Raises CannotRecover."""
+    try:
+        for each in backings:
+            await sole_mount.refuse_mounted(each.descriptor, uuid)
+    except sole_mount.MountedElsewhere as error:
+        raise CannotRecover(str(error)) from error
 
 
 def _opened(wanted: Wanted) -> Backings:

@@ -20,6 +20,7 @@ from csfs.lifecycle import documents, intents, leftovers, storage
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.recover import RECOVERING, STORE
+from csfs.lifecycle.sole_mount import MountedElsewhere
 from csfs.mount import event_loop, garbage, service
 from csfs.mount.mount import Mount
 from csfs.mount.operations import Operations
@@ -191,8 +192,11 @@ async def _run(
     try:
         await storage.recognise_all(instance, accept=own.accept_storage)
         _refuse_all_away(backings)
+        hearts = [instance.heart(each) for each in backings.present]
+        for heart in hearts:
+            await heart.take()
         await intents.settle(instance)
-    except storage.WrongContainers as error:
+    except (storage.WrongContainers, MountedElsewhere) as error:
         raise CannotMount(f"{options.backing}: {error}") from error
     except OSError as error:
         raise CannotMount(f"{options.backing}: what was cut short cannot be settled: {error}") from error
@@ -200,7 +204,6 @@ async def _run(
         if each.away:
             log.warning("the container %s is away: %s: %s", each.name, each.path, each.away)
     left = leftovers.find(instance)
-    hearts = [instance.heart(each) for each in backings.present]
     for heart in hearts:
         await heart.turn()
     mount = Mount(
