@@ -24,7 +24,16 @@ def hold(backing: Descriptor, instance_uuid: str) -> int:
     A process that dies lets go of it; within one run of a kernel that is certain. Between nodes it depends on
     the filesystem. Raises Held, OSError (ENOLCK, EOPNOTSUPP and others where there are no locks).
     """
-    fd = _open(backing, instance_uuid)
+    try:
+        # Held for reading, for a filesystem with a file open for writing cannot be remounted read-only.
+        return _lock(_open(backing, instance_uuid, os.O_RDONLY))
+    except OSError as error:
+        if error.errno != errno.EBADF:  # NFS wants it open for writing
+            raise
+    return _lock(_open(backing, instance_uuid, os.O_RDWR))
+
+
+def _lock(fd: int) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -48,11 +57,11 @@ def hold_still(backing: Descriptor, instance_uuid: str, held: int | None) -> int
     return anew
 
 
-def _open(backing: Descriptor, instance_uuid: str) -> int:
+def _open(backing: Descriptor, instance_uuid: str, access: int) -> int:
     directory = control.directory(backing, _DIRECTORY)
     return os.open(
         f"{instance_uuid}.json",
-        os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
         0o644,
         dir_fd=directory.fd,
     )
@@ -64,7 +73,7 @@ def write(backing: Descriptor, beat: Session) -> None:
     The file is written in place, in one call: a reader sees it change, and a name that is replaced
     again and again is hard to open over some network filesystems.
     """
-    fd = _open(backing, beat.instance_uuid)
+    fd = _open(backing, beat.instance_uuid, os.O_WRONLY)
     try:
         if os.fstat(fd).st_nlink > 1:
             raise OSError(errno.EMLINK, "the session's file has another name too, and may be another's file")
