@@ -20,7 +20,7 @@ class Descriptor:
     Whoever is in the middle of using one holds a reference, so a cache may drop its own at any time.
     """
 
-    __slots__ = ("fd", "inode", "device", "mark", "container")
+    __slots__ = ("fd", "inode", "device", "mark", "container", "_born")
 
     def __init__(self, fd: int, mark: bytes = b"", container: bytes = b"") -> None:
         self.fd = fd
@@ -31,6 +31,7 @@ class Descriptor:
         found = os.fstat(fd)
         self.inode = found.st_ino
         self.device = found.st_dev
+        self._born = 0
 
     @classmethod
     def root(cls, path: str) -> "Descriptor":
@@ -51,7 +52,9 @@ class Descriptor:
 
     def born(self) -> int:
         """When the directory was made, nanoseconds; 0 where the filesystem does not tell."""
-        return birth_time(self.fd)
+        if not self._born:
+            self._born = birth_time(self.fd)
+        return self._born
 
     def stat(self, name: bytes) -> os.stat_result:
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)

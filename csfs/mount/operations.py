@@ -272,8 +272,9 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        target = await self._mount.changing_directory(parent_inode_new)
-        source = await self._mount.changing_directory(parent_inode_old)
+        target = source = await self._mount.changing_directory(parent_inode_new)
+        if parent_inode_old != parent_inode_new:
+            source = await self._mount.changing_directory(parent_inode_old)
         await source.rename(name_old, target, name_new, flags, ctx)
 
     # -- files ---------------------------------------------------------------------------------------
