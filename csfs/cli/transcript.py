@@ -127,7 +127,7 @@ STORY = (
                 "  because the project is attached to another instance (owner: lab1 (P3) on ...)\n"
                 "  next: have its owner detach it (`csfs detach PROJECT` on its mount); see whether that"
                 " instance is gone: `csfs rescue --dry-run .../lab2/CS-t20s`, and if so:"
-                " `csfs rescue --attach .../lab2/CS-t20s`\n"
+                " `csfs rescue .../lab2/CS-t20s`\n"
                 "...",
             ),
         ),

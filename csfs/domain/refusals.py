@@ -46,7 +46,7 @@ _SHOWN = 10
 _PLAIN_ID = re.compile(r"[0-9A-Za-z-]+")
 _DETACH_THERE = (
     "have its owner detach it (`csfs detach PROJECT` on its mount); see whether that instance is gone:"
-    " `csfs rescue --dry-run DIRECTORY`, and if so: `csfs rescue --attach DIRECTORY`"
+    " `csfs rescue --dry-run DIRECTORY`, and if so: `csfs rescue DIRECTORY`"
 )
 _WAIT = "wait for it to end (`csfs status MOUNTPOINT` shows it), then repeat"
 _EXCHANGE = "do it in three steps: `mv PATH PATH.aside && mv TARGET PATH && mv PATH.aside TARGET`"
@@ -108,7 +108,7 @@ def not_dead(owner: str, heartbeat: str, lock_id: str) -> Refusal:
         errno.EPERM,
         Rule.NOT_DEAD,
         "have its owner detach it (`csfs detach PROJECT` on its mount); only if that instance will never come"
-        f" back: `csfs rescue --attach --lock-id {_word(lock_id)} DIRECTORY`",
+        f" back: `csfs rescue --lock-id {_word(lock_id)} DIRECTORY`",
         f"owner: {owner}; {heartbeat}",
     )
 
@@ -118,7 +118,7 @@ def wrong_lock_id(lock_id: str) -> Refusal:
         errno.EPERM,
         Rule.WRONG_LOCK_ID,
         "look who holds it now: `csfs rescue --dry-run DIRECTORY`; if that is meant:"
-        f" `csfs rescue --attach --lock-id {_word(lock_id)} DIRECTORY`",
+        f" `csfs rescue --lock-id {_word(lock_id)} DIRECTORY`",
         f"its lock is {lock_id}",
     )
 
@@ -269,7 +269,7 @@ def bad_project_document(name: str, where: str) -> Refusal:
     return Refusal(
         errno.EINVAL,
         Rule.BAD_DOCUMENT,
-        f"mend DIRECTORY/{name}, then attach the project: `touch DIRECTORY/cs.lock`",
+        f"mend its {name}, then attach the project: `touch DIRECTORY/cs.lock`",
         f"{name}: {where}",
     )
 
@@ -406,7 +406,7 @@ def storage_read_only(detail: str) -> Refusal:
     return Refusal(
         errno.EROFS,
         Rule.STORAGE_READ_ONLY,
-        'have it mounted read-write again: `mount -o remount,rw "$(findmnt -no TARGET -T BACKING)"`',
+        'have it mounted read-write again: `mount -o remount,rw "$(findmnt -no target -T BACKING)"`',
         detail,
     )
 
