@@ -43,7 +43,7 @@ class Refusal(Exception):
 
 _SHOWN = 10
 """How many jobs are named."""
-_PLAIN_ID = re.compile(r"[0-9A-Za-z-]+")
+_PLAIN_ID = re.compile(r"[0-9a-f][0-9a-f-]*")
 _DETACH_THERE = (
     "have its owner detach it (`csfs detach PROJECT` on its mount); see whether that instance is gone:"
     " `csfs rescue --dry-run DIRECTORY`, and if so: `csfs rescue DIRECTORY`"
