@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from csfs.cli.advice import next_step
 from csfs.cli.mounts import Mounted, control_file, mount_of
 from csfs.domain.refusal_entry import RefusalEntry
 
@@ -65,9 +66,9 @@ def ask_with(path: str, words: Sequence[str]) -> None:
         raise Refused(f"{path}: {reason}{_said(path, {process.pid}, since)}")
 
 
-def explained(entry: RefusalEntry, path: str) -> list[str]:
-    """The reason for a refusal, and the next step with the path put in."""
-    return [f"  because {entry.reason}", f"  next: {entry.advice.replace('DIRECTORY', shlex.quote(path))}"]
+def explained(entry: RefusalEntry, mount: Mounted) -> list[str]:
+    """The reason for a refusal, and the next step with the paths put in."""
+    return [f"  because {entry.reason}", f"  next: {next_step(entry, mount)}"]
 
 
 def _said(path: str, threads: set[int], since: str) -> str:
@@ -77,12 +78,13 @@ def _said(path: str, threads: set[int], since: str) -> str:
     """
     hint = f"\n  see also: csfs why {shlex.quote(path)}"
     try:
-        found = refusals_of(mount_of(path))
+        mount = mount_of(path)
+        found = refusals_of(mount)
     except click.ClickException:
         return hint
     for entry in reversed(found):
         if entry.at >= since and (entry.pid in threads or entry.pid == 0):
-            return "\n" + "\n".join(explained(entry, path)) + hint
+            return "\n" + "\n".join(explained(entry, mount)) + hint
     return hint
 
 

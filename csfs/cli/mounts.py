@@ -113,6 +113,8 @@ class Mounted(msgspec.Struct, kw_only=True):
     """Path of a project -> what is done with it."""
     unsettled: list[str] = []
     """Actions that failed half way and have to be finished or taken back."""
+    state_directory: str = ""
+    """Where the store lies."""
     store_problem: str = ""
     exports_waiting: Waiting = Waiting()
     exports_failing: dict[str, str] = {}

@@ -125,8 +125,9 @@ STORY = (
                 "  its heartbeat on ...; its lock is ...\n"
                 "... create .../lab2/CS-t20s/note by touch (...), uid ...: EROFS\n"
                 "  because the project is attached to another instance (owner: lab1 (P3) on ...)\n"
-                "  next: detach it there first (rm cs.lock on its mount);"
-                " if that instance is gone: csfs rescue .../lab2/CS-t20s\n"
+                "  next: have its owner detach it (`csfs detach PROJECT` on its mount); see whether that"
+                " instance is gone: `csfs rescue --dry-run .../lab2/CS-t20s`, and if so:"
+                " `csfs rescue .../lab2/CS-t20s`\n"
                 "...",
             ),
         ),
@@ -170,7 +171,7 @@ STORY = (
                 "csfs why lab1/CS-t20s | tail -n 2",
                 "  because a file of the project is open for writing"
                 " (CS-t20s/J1/job.log is open in bash (...))\n"
-                "  next: close the file or end the process, then repeat",
+                "  next: close the file or end the process (`kill PID`), then repeat",
             ),
             Step("The shell closes it.", "exec 9>&-"),
         ),
@@ -266,7 +267,8 @@ STORY = (
                 "Where is the mistake?",
                 "csfs why lab1/CS-proteasome | tail -n 2",
                 "  because the document is not valid (project.json: line 2 column 1: ...)\n"
-                "  next: mend it and write it again; the document before it is still in place",
+                "  next: mend it and write it again; the document before it is still in place"
+                " (`cat .../lab1/CS-proteasome/project.json`)",
             ),
             Step(
                 "The document before it is still in place.",

@@ -5,12 +5,14 @@ import os
 import click
 import msgspec
 
+from csfs.cli.advice import next_step
 from csfs.cli.asking import explained, refusals_of
 from csfs.cli.facts import away_container, is_away, project_of
-from csfs.cli.mounts import absolute, is_below, mount_of
+from csfs.cli.mounts import Mounted, absolute, is_below, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
 from csfs.domain.printable import printable
+from csfs.domain.refusal_entry import RefusalEntry
 from csfs.domain.state import State
 
 _SHOWN = 5
@@ -43,14 +45,14 @@ def command(path: str, as_json: bool) -> None:
     for entry in refusals_of(mount):
         where = os.path.join(top, entry.path)
         if is_below(where, around) or is_below(around, where):
-            refused.append(msgspec.structs.replace(entry, path=where))
+            refused.append(entry)
     if as_json:
         report = {
             "path": printable(target),
             "project": None if project is None else printable(project),
             "state": State.PLAIN,
             **facts,
-            "refusals": refused,
+            "refusals": [_absolute(entry, mount) for entry in refused],
         }
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
         return
@@ -60,11 +62,23 @@ def command(path: str, as_json: bool) -> None:
     for entry in refused[-_SHOWN:]:
         times = f", {entry.count} times" if entry.count > 1 else ""
         say(
-            f"{entry.at} {entry.operation} {entry.path} by {entry.command} ({entry.pid}),"
+            f"{entry.at} {entry.operation} {os.path.join(top, entry.path)} by {entry.command} ({entry.pid}),"
             f" uid {entry.uid}: {entry.errno}{times}"
         )
-        for line in explained(entry, project or target):
+        for line in explained(entry, mount):
             say(line)
+
+
+def _absolute(entry: RefusalEntry, mount: Mounted) -> RefusalEntry:
+    """A refusal as one who does not look at the mount needs it: with whole paths, also in its advice."""
+    top = printable(mount.mountpoint)
+    return msgspec.structs.replace(
+        entry,
+        path=os.path.join(top, entry.path),
+        target=os.path.join(top, entry.target) if entry.target else "",
+        directory=os.path.join(top, entry.directory).rstrip("/"),
+        advice=next_step(entry, mount),
+    )
 
 
 def _print_state(target: str, mountpoint: str, project: str | None, facts: dict[str, str]) -> None:

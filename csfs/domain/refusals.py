@@ -2,110 +2,89 @@
 
 A rule is refused with one errno wherever it is met (design section 3). Code that decides raises
 one of these; only `mount.operations` turns it into an errno, and records it for `csfs why`.
+
+Each command in an advice stands in backquotes, and can be pasted as it is shown. Whoever shows it puts in
+what these words stand for, as `cli.advice` does: PATH is what the request was about, TARGET where that was
+to come to be, DIRECTORY the project directory (or what the request was about outside of any), MOUNTPOINT the
+mount, BACKING the backing directory, BACKING_PATH what lies there as PATH, STATE the directory of the
+store. Other words in capitals are left for the reader to fill in.
 """
 
-import enum
 import errno
+import re
+import shlex
 from collections.abc import Sequence
 
-
-class Rule(enum.Enum):
-    """The rules; the value is the sentence that a user is shown."""
-
-    OPEN_WRITER = "a file of the project is open for writing"
-    ACTIVE_JOB = "a job of the project is active"
-    IN_TRANSITION = "another lifecycle action on the project is under way"
-    ARCHIVED = "the project is archived, so it is read-only"
-    FOREIGN = "the project is attached to another instance"
-    LOST = "this instance has lost the project: its lock on the backing directory is not ours"
-    MOUNTED_TWICE = "the instance is mounted a second time, and its projects belong to that mount now"
-    ATTACHED_DIRECTORY = "the directory of an attached project cannot be removed"
-    FOREIGN_DIRECTORY = "the directory of a project of another instance can be neither moved nor removed"
-    SWEEP = "a whole attached project, or a whole job of one, cannot be swept away"
-    LOCK_AMONG_OTHERS = "cs.lock is removed alone: a process that removes other things keeps it"
-    ARCHIVE_LEAVES_WHOLE = "an archived project leaves as a whole, with cs.lock last"
-    DOCUMENT_STAYS = "this document of an attached project can be edited but not removed or renamed"
-    JOB_STAYS = "the directory of a job keeps its name and its place"
-    JOB_HAS_CHILDREN = "another job has this one as a parent"
-    LOCK_STAYS = "cs.lock can be touched or removed, nothing else"
-    INERT_LOCK = "this cs.lock came with a copy and owns nothing, yet it is in the way"
-    FORGED_LOCK = "a cs.lock that names this very directory is written by csfs alone"
-    REUSED_LOCK = "a cs.lock with these bytes was another claim on this directory, which was broken"
-    NOT_DEAD = "the instance that holds the project is not known to be dead"
-    WRONG_LOCK_ID = "the project is held by another lock than the one that was named"
-    NOTHING_TO_RESCUE = "the project is not held by another instance"
-    NOT_A_PROJECT = "the directory is neither empty nor a project directory"
-    BAD_DOCUMENT = "the document is not valid"
-    IDENTITY_KEY = "the identity keys of a document belong to the instance"
-    UNKNOWN_STATUS = "a job has no such status"
-    BAD_TRANSITION = "a job does not go from the one status to the other"
-    NESTED = "a project directory cannot lie inside another"
-    BOUNDARY = "files do not move or link across the boundary of a project"
-    CONTAINERS = "at the top of this mount lie its containers, and nothing else"
-    ACROSS_CONTAINERS = "files do not move or link from one container to another"
-    AWAY = "the backing directory of this container is not there"
-    INCOMPLETE = "the archived project is not whole"
-    NOT_DETACHED = "only a detached project can be forgotten"
-    EXCHANGE = "project directories cannot be exchanged in one step"
-    RESERVED_NAME = "the name is reserved for csfs"
-    WRITTEN_BY_OTHERS = "another user has the file open for writing, and would write what it may do then"
-    CONTROL = "files under .csfs are made by csfs"
-    STORAGE_FULL = "the backing filesystem has no room"
-    STORAGE_READ_ONLY = "the backing filesystem is mounted read-only"
-    STORAGE_DENIED = "the backing filesystem does not permit it to the user of the mount"
-    STORAGE_FAILED = "the backing filesystem fails"
-    STORE_FAILED = "the store of the instance cannot be written or read"
-    DOCUMENT_SIZE = "the document is larger than any may be"
-    TOO_MANY_FILES = "as many files are open on the mount as its daemon can have open"
-    UNKNOWN_ATTRIBUTE = "there is no such user.csfs attribute to set"
+from csfs.domain.rule import Rule
 
 
 class Refusal(Exception):
     """A request that csfs refuses.
 
     `errno` is what the caller gets, `rule` why, `detail` the particulars (who, what, where), and
-    `advice` the next step that leads on.
+    `advice` the next step that leads on. `directory` is the project directory that it is about, relative to
+    the mount point, where the request does not lead there.
     """
 
-    def __init__(self, errno: int, rule: Rule, advice: str, detail: str = "") -> None:
+    def __init__(
+        self, errno: int, rule: Rule, advice: str, detail: str = "", directory: bytes | None = None
+    ) -> None:
         super().__init__(errno, rule, advice, detail)
         self.errno = errno
         self.rule = rule
         self.advice = advice
         self.detail = detail
+        self.directory = directory
 
     def __str__(self) -> str:
         reason = f"{self.rule.value} ({self.detail})" if self.detail else self.rule.value
         return f"{reason}; {self.advice}"
 
 
+_SHOWN = 10
+"""How many jobs are named."""
+_PLAIN_ID = re.compile(r"[0-9a-f][0-9a-f-]*")
+_DETACH_THERE = (
+    "have its owner detach it (`csfs detach PROJECT` on its mount); see whether that instance is gone:"
+    " `csfs rescue --dry-run DIRECTORY`, and if so: `csfs rescue DIRECTORY`"
+)
+_WAIT = "wait for it to end (`csfs status MOUNTPOINT` shows it), then repeat"
+_EXCHANGE = "do it in three steps: `mv PATH PATH.aside && mv TARGET PATH && mv PATH.aside TARGET`"
+_GIVE_LATER = "wait until that process has closed it, or end it (`kill PID`), then repeat"
+_LET_GO = "let go of it: `rm DIRECTORY/cs.lock`; what the store knew of it is kept"
+
+
 def open_writer(holders: Sequence[str]) -> Refusal:
     return Refusal(
         errno.EBUSY,
         Rule.OPEN_WRITER,
-        "close the file or end the process, then repeat",
+        "close the file or end the process (`kill PID`), then repeat",
         "; ".join(holders),
     )
 
 
-def active_jobs(jobs: Sequence[str]) -> Refusal:
-    shown = ", ".join(jobs[:10]) + (f" and {len(jobs) - 10} more" if len(jobs) > 10 else "")
-    return Refusal(errno.EBUSY, Rule.ACTIVE_JOB, "let it end or kill it, then repeat", shown)
+def active_jobs(jobs: Sequence[tuple[str, str]]) -> Refusal:
+    """`jobs`: uid and status of each."""
+    shown = ", ".join(f"{uid} is {status}" for uid, status in jobs[:_SHOWN])
+    shown += f" and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""
+    commands = "; ".join(f"`csfs job status DIRECTORY/{uid} killed`" for uid, _ in jobs[:_SHOWN])
+    advice = f"let it end, or mark it as killed if it does not run any more: {commands}; then repeat"
+    return Refusal(errno.EBUSY, Rule.ACTIVE_JOB, advice, shown)
 
 
 def in_transition(action: str) -> Refusal:
-    return Refusal(errno.EBUSY, Rule.IN_TRANSITION, "wait for it to end, then repeat", action)
+    return Refusal(errno.EBUSY, Rule.IN_TRANSITION, _WAIT, action)
 
 
 def archived(uid: str) -> Refusal:
-    return Refusal(errno.EROFS, Rule.ARCHIVED, "unarchive it first: chmod u+w on its directory", uid)
+    return Refusal(errno.EROFS, Rule.ARCHIVED, "unarchive it first: `chmod u+w DIRECTORY`", uid)
 
 
 def foreign(owner: str) -> Refusal:
     return Refusal(
         errno.EROFS,
         Rule.FOREIGN,
-        "detach it there first (rm cs.lock on its mount); if that instance is gone: csfs rescue DIRECTORY",
+        _DETACH_THERE,
         f"owner: {owner}",
     )
 
@@ -114,17 +93,22 @@ def foreign_directory(owner: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.FOREIGN_DIRECTORY,
-        "detach it there first (rm cs.lock on its mount); if that instance is gone: csfs rescue DIRECTORY",
+        _DETACH_THERE,
         f"owner: {owner}",
     )
+
+
+def _word(lock_id: str) -> str:
+    """The id of a lock as a command can have it: anybody may write a lock, and anything into it."""
+    return lock_id if _PLAIN_ID.fullmatch(lock_id) else "ID"
 
 
 def not_dead(owner: str, heartbeat: str, lock_id: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.NOT_DEAD,
-        "detach it there (rm cs.lock on its mount); only if that instance will never come back:"
-        f" csfs rescue --lock-id {lock_id} DIRECTORY",
+        "have its owner detach it (`csfs detach PROJECT` on its mount); only if that instance will never come"
+        f" back: `csfs rescue --lock-id {_word(lock_id)} DIRECTORY`",
         f"owner: {owner}; {heartbeat}",
     )
 
@@ -133,20 +117,21 @@ def wrong_lock_id(lock_id: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.WRONG_LOCK_ID,
-        "look who holds it now before you repeat: csfs rescue DIRECTORY",
+        "look who holds it now: `csfs rescue --dry-run DIRECTORY`; if that is meant:"
+        f" `csfs rescue --lock-id {_word(lock_id)} DIRECTORY`",
         f"its lock is {lock_id}",
     )
 
 
 def nothing_to_rescue(what: str) -> Refusal:
-    return Refusal(errno.EINVAL, Rule.NOTHING_TO_RESCUE, "see what it is now: csfs why DIRECTORY", what)
+    return Refusal(errno.EINVAL, Rule.NOTHING_TO_RESCUE, "see what it is now: `csfs why DIRECTORY`", what)
 
 
 def lost(reason: str) -> Refusal:
     return Refusal(
         errno.EROFS,
         Rule.LOST,
-        "remove cs.lock here to let go of the project; what the store knew of it is kept",
+        _LET_GO,
         reason,
     )
 
@@ -155,7 +140,7 @@ def mounted_twice(successor: str) -> Refusal:
     return Refusal(
         errno.EROFS,
         Rule.MOUNTED_TWICE,
-        "use that mount, and end this one: csfs umount MOUNTPOINT; what its store knew is kept",
+        "use that mount, and end this one: `csfs umount MOUNTPOINT`; what its store knew is kept",
         successor,
     )
 
@@ -164,7 +149,7 @@ def attached_directory(uid: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.ATTACHED_DIRECTORY,
-        "detach it first: rm cs.lock in it; then it may be removed",
+        "detach it first: `rm DIRECTORY/cs.lock`; then it may be removed: `rm -r DIRECTORY`",
         uid,
     )
 
@@ -173,7 +158,7 @@ def lost_directory(reason: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.LOST,
-        "remove cs.lock here to let go of the project; what the store knew of it is kept",
+        _LET_GO,
         reason,
     )
 
@@ -182,7 +167,18 @@ def sweep(what: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.SWEEP,
-        "to delete a project, detach it first (rm cs.lock); to delete a job, rm its job.json first",
+        "to delete it, detach it first: `rm DIRECTORY/cs.lock`, then `rm -r DIRECTORY`; to move it out of"
+        " this mount, archive it first: `chmod a-w DIRECTORY`",
+        what,
+    )
+
+
+def job_sweep(uid: str, what: str) -> Refusal:
+    return Refusal(
+        errno.EPERM,
+        Rule.SWEEP,
+        f"to delete the job, remove its document first: `rm DIRECTORY/{uid}/job.json`, then the rest:"
+        f" `rm -r DIRECTORY/{uid}`",
         what,
     )
 
@@ -191,7 +187,7 @@ def lock_among_others() -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.LOCK_AMONG_OTHERS,
-        "to detach, run rm on cs.lock and nothing else",
+        "to detach, remove it and nothing else: `rm DIRECTORY/cs.lock`",
     )
 
 
@@ -199,54 +195,71 @@ def archive_leaves_whole(uid: str) -> Refusal:
     return Refusal(
         errno.EROFS,
         Rule.ARCHIVE_LEAVES_WHOLE,
-        "remove the whole directory (rm -rf), or unarchive it first: chmod u+w",
+        "remove the whole directory: `rm -rf DIRECTORY`, or unarchive it first: `chmod u+w DIRECTORY`",
         uid,
     )
 
 
 def document_stays(name: str) -> Refusal:
-    return Refusal(errno.EPERM, Rule.DOCUMENT_STAYS, "edit it in place, or detach the project first", name)
+    return Refusal(
+        errno.EPERM,
+        Rule.DOCUMENT_STAYS,
+        "edit it in place, or detach the project first: `rm DIRECTORY/cs.lock`",
+        name,
+    )
 
 
 def job_stays(name: str) -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.JOB_STAYS,
-        f"copy it instead (cp -a), or delete the job first: rm {name}/job.json",
+        "copy it: `cp -a PATH TARGET`; then it can be deleted: `rm PATH/job.json`, `rm -r PATH`",
         name,
     )
 
 
 def job_has_children(children: Sequence[str]) -> Refusal:
-    return Refusal(errno.EBUSY, Rule.JOB_HAS_CHILDREN, "delete the children first", ", ".join(children[:10]))
+    commands = "; ".join(f"`rm DIRECTORY/{uid}/job.json`" for uid in children[:_SHOWN])
+    advice = f"delete its children first: {commands}; then repeat"
+    return Refusal(errno.EBUSY, Rule.JOB_HAS_CHILDREN, advice, ", ".join(children[:_SHOWN]))
 
 
 def lock_stays() -> Refusal:
-    return Refusal(errno.EPERM, Rule.LOCK_STAYS, "touch cs.lock to attach, rm cs.lock to detach")
+    return Refusal(
+        errno.EPERM,
+        Rule.LOCK_STAYS,
+        "detach with `rm DIRECTORY/cs.lock`, attach with `touch DIRECTORY/cs.lock`",
+    )
 
 
 def inert_lock(origin: str) -> Refusal:
     return Refusal(
         errno.EEXIST,
         Rule.INERT_LOCK,
-        "remove it (rm cs.lock), then touch cs.lock; what was archived here comes back with chmod u+w",
+        "remove it and attach: `rm DIRECTORY/cs.lock && touch DIRECTORY/cs.lock`; what was archived here"
+        " comes back with `chmod u+w DIRECTORY`",
         origin,
     )
 
 
 def forged_lock() -> Refusal:
-    return Refusal(errno.EPERM, Rule.FORGED_LOCK, "touch cs.lock to attach the project")
+    return Refusal(errno.EPERM, Rule.FORGED_LOCK, "attach the project: `touch DIRECTORY/cs.lock`")
 
 
 def reused_lock() -> Refusal:
-    return Refusal(errno.EPERM, Rule.REUSED_LOCK, "write other bytes, or touch cs.lock")
+    return Refusal(
+        errno.EPERM,
+        Rule.REUSED_LOCK,
+        "attach with a lock of csfs's: `touch DIRECTORY/cs.lock`, or write other bytes",
+    )
 
 
 def not_a_project(found: str) -> Refusal:
     return Refusal(
         errno.EINVAL,
         Rule.NOT_A_PROJECT,
-        "touch cs.lock in an empty directory to create a project, or where a project.json lies",
+        "create a project in an empty directory: `csfs create PLACE TITLE`, and move the files there; or"
+        " bring back the project.json: `cp -a FILE DIRECTORY/project.json && touch DIRECTORY/cs.lock`",
         found,
     )
 
@@ -255,7 +268,17 @@ def bad_document(name: str, where: str) -> Refusal:
     return Refusal(
         errno.EINVAL,
         Rule.BAD_DOCUMENT,
-        "mend it and write it again; the document before it is still in place",
+        f"mend it and write it again; the document before it is still in place (`cat DIRECTORY/{name}`)",
+        f"{name}: {where}",
+    )
+
+
+def bad_project_document(name: str, where: str) -> Refusal:
+    """Of a project that is to be attached."""
+    return Refusal(
+        errno.EINVAL,
+        Rule.BAD_DOCUMENT,
+        f"mend its {name}, then attach the project: `touch DIRECTORY/cs.lock`",
         f"{name}: {where}",
     )
 
@@ -264,15 +287,18 @@ def identity_key(name: str, key: str) -> Refusal:
     return Refusal(
         errno.EINVAL,
         Rule.IDENTITY_KEY,
-        "keep these values as they are: uid, uid_num, project_uid, project_uid_num, project_dir,"
-        " archived, detached",
+        f"write it again with the values that `cat DIRECTORY/{name}` shows of these: uid, uid_num, "
+        "project_uid, project_uid_num, project_dir, archived, detached",
         f"{name}: {key}",
     )
 
 
 def unknown_status(uid: str, status: str, known: Sequence[str]) -> Refusal:
     return Refusal(
-        errno.EINVAL, Rule.UNKNOWN_STATUS, f"give it one of: {', '.join(known)}", f"{uid}: {status!r}"
+        errno.EINVAL,
+        Rule.UNKNOWN_STATUS,
+        f"give it one of {', '.join(known)}: `csfs job status DIRECTORY/{uid} STATUS`",
+        f"{uid}: {status!r}",
     )
 
 
@@ -280,24 +306,36 @@ def bad_transition(uid: str, before: str, after: str, following: Sequence[str]) 
     return Refusal(
         errno.EINVAL,
         Rule.BAD_TRANSITION,
-        f"take it to one of these instead: {', '.join(following)}",
+        f"take it to one of {', '.join(following)}: `csfs job status DIRECTORY/{uid} STATUS`",
         f"{uid}: {before} to {after}",
     )
 
 
 def nested(path: str) -> Refusal:
-    return Refusal(errno.EPERM, Rule.NESTED, "choose a place outside of any project", path)
+    return Refusal(errno.EPERM, Rule.NESTED, "choose a place outside of any project: `mv PATH PLACE`", path)
+
+
+def holds_another(path: str) -> Refusal:
+    """Of a project that is to be attached: another lies in it, at this path."""
+    return Refusal(
+        errno.EPERM,
+        Rule.NESTED,
+        f"move that one out: `mv DIRECTORY/{shlex.quote(path)} PLACE`, then attach:"
+        " `touch DIRECTORY/cs.lock`",
+        path,
+    )
 
 
 def boundary() -> Refusal:
-    return Refusal(errno.EXDEV, Rule.BOUNDARY, "copy instead (mv does so by itself)")
+    return Refusal(errno.EXDEV, Rule.BOUNDARY, "copy instead (mv does so by itself): `cp -a PATH TARGET`")
 
 
 def containers() -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.CONTAINERS,
-        "use one of them; to have another, name it in the file of csfs mount --config, and mount again",
+        "use one of them (`csfs status MOUNTPOINT` lists them); to have another, name it in the file of the"
+        " mount, and mount again: `csfs umount MOUNTPOINT && csfs mount --config FILE MOUNTPOINT`",
     )
 
 
@@ -305,7 +343,7 @@ def across_containers() -> Refusal:
     return Refusal(
         errno.EXDEV,
         Rule.ACROSS_CONTAINERS,
-        "copy instead (mv does so by itself); archive a project first (chmod a-w)",
+        "copy a file: `cp -a PATH TARGET` (mv does so by itself); move a project: `csfs move PATH TARGET`",
     )
 
 
@@ -313,7 +351,8 @@ def away(detail: str) -> Refusal:
     return Refusal(
         errno.ENODEV,
         Rule.AWAY,
-        "see that its filesystem is mounted, then end this mount (csfs umount) and mount again",
+        "see that its filesystem is mounted, then mount again:"
+        " `csfs umount MOUNTPOINT && csfs mount --config FILE MOUNTPOINT`",
         detail,
     )
 
@@ -325,17 +364,25 @@ def incomplete(differences: Sequence[str]) -> Refusal:
     return Refusal(
         errno.EIO,
         Rule.INCOMPLETE,
-        "restore what is missing, or accept it: csfs unarchive --accept-changes DIRECTORY",
+        "restore what is missing and repeat, or accept it: `csfs unarchive --accept-changes DIRECTORY`",
         shown,
     )
 
 
-def not_detached(uid: str, state: str) -> Refusal:
-    return Refusal(errno.EPERM, Rule.NOT_DETACHED, "detach it first: rm cs.lock in it", f"{uid} is {state}")
+def not_detached(uid: str, state: str, directory: bytes) -> Refusal:
+    unarchive = (
+        "bring it back if it is away, unarchive it (`chmod u+w DIRECTORY`) and "
+        if state == "archived"
+        else ""
+    )
+    advice = (
+        f"{unarchive}detach it first: `rm DIRECTORY/cs.lock`; then `csfs forget --mount MOUNTPOINT {uid}`"
+    )
+    return Refusal(errno.EPERM, Rule.NOT_DETACHED, advice, f"{uid} is {state}", directory)
 
 
 def exchange() -> Refusal:
-    return Refusal(errno.EINVAL, Rule.EXCHANGE, "move one of them aside first")
+    return Refusal(errno.EINVAL, Rule.EXCHANGE, _EXCHANGE)
 
 
 def reserved_name(name: str) -> Refusal:
@@ -343,36 +390,51 @@ def reserved_name(name: str) -> Refusal:
 
 
 def written_by_others(writer: str) -> Refusal:
-    return Refusal(
-        errno.ETXTBSY, Rule.WRITTEN_BY_OTHERS, "give it set-id bits once that process has closed it", writer
-    )
+    return Refusal(errno.ETXTBSY, Rule.WRITTEN_BY_OTHERS, _GIVE_LATER, writer)
 
 
 def control() -> Refusal:
     return Refusal(
-        errno.EPERM, Rule.CONTROL, "read them; rmdir .csfs/projects/P<n> forgets a detached project"
+        errno.EPERM,
+        Rule.CONTROL,
+        "read them (`ls MOUNTPOINT/.csfs`); a detached project is forgotten with"
+        " `csfs forget --mount MOUNTPOINT NUMBER`",
     )
 
 
 def storage_full(code: int, detail: str) -> Refusal:
-    return Refusal(code, Rule.STORAGE_FULL, "make room there or have the quota raised, then repeat", detail)
+    return Refusal(
+        code,
+        Rule.STORAGE_FULL,
+        "make room there (`df -h BACKING`, `df -i BACKING`) or have the quota raised, then repeat",
+        detail,
+    )
 
 
 def storage_read_only(detail: str) -> Refusal:
     return Refusal(
-        errno.EROFS, Rule.STORAGE_READ_ONLY, "have it mounted read-write again (mount -o remount,rw)", detail
+        errno.EROFS,
+        Rule.STORAGE_READ_ONLY,
+        'have it mounted read-write again: `mount -o remount,rw "$(findmnt -no target -T BACKING)"`',
+        detail,
     )
 
 
 def storage_denied(detail: str) -> Refusal:
     return Refusal(
-        errno.EACCES, Rule.STORAGE_DENIED, "look at owner and mode of the backing directory", detail
+        errno.EACCES,
+        Rule.STORAGE_DENIED,
+        "see who may what on the way there (`namei -l BACKING_PATH`), and have it permitted; then repeat",
+        detail,
     )
 
 
 def storage_failed(code: int, detail: str) -> Refusal:
     return Refusal(
-        code, Rule.STORAGE_FAILED, "see that the storage is there and answers, then repeat", detail
+        code,
+        Rule.STORAGE_FAILED,
+        "see that the storage is there and answers (`ls BACKING`), then repeat",
+        detail,
     )
 
 
@@ -380,20 +442,25 @@ def store_failed(code: int, detail: str) -> Refusal:
     return Refusal(
         code,
         Rule.STORE_FAILED,
-        "see that the state directory can be written and has room, then repeat",
+        "see that the state directory can be written and has room (`df -h STATE`), then repeat",
         detail,
     )
 
 
 def unknown_attribute(name: str) -> Refusal:
-    return Refusal(errno.EPERM, Rule.UNKNOWN_ATTRIBUTE, "list them with getfattr -d", name)
+    return Refusal(
+        errno.EPERM,
+        Rule.UNKNOWN_ATTRIBUTE,
+        "use a name of your own, or one of those that `getfattr -d PATH` lists",
+        name,
+    )
 
 
 def document_size(detail: str) -> Refusal:
     return Refusal(
         errno.EFBIG,
         Rule.DOCUMENT_SIZE,
-        "keep data in files of their own; the document before it is still in place",
+        "keep data in files of their own; the document before it is still in place (`ls -l PATH`)",
         detail,
     )
 
@@ -402,6 +469,7 @@ def too_many_files(detail: str) -> Refusal:
     return Refusal(
         errno.ENFILE,
         Rule.TOO_MANY_FILES,
-        "close some, or mount again with a higher limit (ulimit -Hn; LimitNOFILE of its service)",
+        "close some, or end the mount (`csfs umount MOUNTPOINT`) and mount again with a higher limit"
+        " (`ulimit -n NUMBER`; LimitNOFILE of its service)",
         detail,
     )

@@ -63,7 +63,7 @@ async def attach(
 
 def _refuse_nested(directory: Descriptor) -> None:
     for below, _ in contents.projects_below(directory):
-        raise refusals.nested(below.decode(errors="backslashreplace"))
+        raise refusals.holds_another(below.decode(errors="backslashreplace"))
 
 
 async def _import_jobs(

@@ -26,7 +26,7 @@ async def delete_job(instance: Instance, project: Project, uid: str) -> None:
 
     status, children = instance.store.read(look)
     if job.is_active(status):
-        raise refusals.active_jobs([f"{uid} is {status}"])
+        raise refusals.active_jobs([(uid, status)])
     if children:
         raise refusals.job_has_children(children)
 

@@ -13,7 +13,7 @@ async def forget(instance: Instance, record: records.Project) -> None:
     The project directory is not touched. Raises Refusal EPERM for any other, OSError.
     """
     if record.state != "detached":
-        raise refusals.not_detached(record.uid, record.state)
+        raise refusals.not_detached(record.uid, record.state, record.path)
     deed = history.deed("forget", record)
 
     def work(change: Change) -> None:

@@ -58,13 +58,13 @@ def required(directory: Descriptor, name: str) -> tuple[Document, int]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENXIO):
             raise
-        raise refusals.bad_document(name, "it is no regular file, or too large") from error
+        raise refusals.bad_project_document(name, "it is no regular file, or too large") from error
     if found is None:
         raise refusals.not_a_project(f"{name} is missing")
     try:
         return document.parse(found.content, Kind(name)), found.mtime_ns
     except Invalid as error:
-        raise refusals.bad_document(name, str(error)) from error
+        raise refusals.bad_project_document(name, str(error)) from error
 
 
 def read_job(record: records.Project, uid: str, found: Found | OSError) -> Read:

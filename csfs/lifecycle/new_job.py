@@ -5,6 +5,7 @@ from csfs.backing.io import in_thread
 from csfs.domain import document, job, names, refusals
 from csfs.domain.document import Document, Invalid, Kind, Value
 from csfs.domain.job import JobStatus
+from csfs.domain.rule import Rule
 from csfs.lifecycle import documents
 from csfs.lifecycle.documents import job_path
 from csfs.lifecycle.instance import Instance, timestamp
@@ -44,7 +45,7 @@ async def write_first(instance: Instance, project: Project, uid: str, content: b
     try:
         await in_thread(document.edited, content, before, path)
     except refusals.Refusal as refusal:
-        if refusal.rule is not refusals.Rule.IDENTITY_KEY:
+        if refusal.rule is not Rule.IDENTITY_KEY:
             raise
         await adopt(instance, project, uid, content)
     else:

@@ -12,7 +12,7 @@ def refuse_active_jobs(instance: Instance, project: Project) -> None:
     """Passes if no job of a held project is active; otherwise raises EBUSY, naming them."""
     number = project.held.number
     active = instance.store.read(
-        lambda view: [f"{j.uid} is {j.status}" for j in view.jobs(number) if job.is_active(j.status)]
+        lambda view: [(j.uid, j.status) for j in view.jobs(number) if job.is_active(j.status)]
     )
     if active:
         raise refusals.active_jobs(active)

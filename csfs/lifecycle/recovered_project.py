@@ -10,10 +10,11 @@ import msgspec
 from csfs.backing import contents, manifest
 from csfs.backing.contents import Found
 from csfs.backing.descriptor import Descriptor
-from csfs.domain import document, job, names, refusals
+from csfs.domain import document, job, names
 from csfs.domain.document import Document, Kind, Value
 from csfs.domain.job import JobStatus
 from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.lifecycle import documents, importing
 from csfs.lifecycle.importing import Read
 from csfs.lifecycle.instance import timestamp
@@ -131,7 +132,7 @@ def _newest_at_top(
     try:
         found = importing.required(directory, name)
     except Refusal as refusal:
-        if refusal.rule is not refusals.Rule.BAD_DOCUMENT or change.head(number, name) is None:
+        if refusal.rule is not Rule.BAD_DOCUMENT or change.head(number, name) is None:
             raise
         told.notes.append(f"{refusal.detail}; that of the backup is taken")
         return _newest(change, number, name, None, is_readable=False)

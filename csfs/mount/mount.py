@@ -213,6 +213,7 @@ class Mount:
                 f"{intent.action} of {shown(intent.after.path)}" for intent in instance.unsettled.values()
             ],
             "store_bytes": 0 if instance.store.problem else instance.store.size(),
+            "state_directory": _text(instance.store.directory),
             "store_problem": instance.store.problem,
             "transitions": {
                 shown(project.path): {
@@ -221,6 +222,10 @@ class Mount:
                 }
                 for project in instance.projects.values()
                 if project.transition
+            }
+            | {
+                shown(self.tree.inodes[directory].path()): {"action": pending.making, "done": 0}
+                for directory, pending in self.pending_locks.items()
             },
             "exports_waiting": {
                 "documents": len(self.backlog.since),

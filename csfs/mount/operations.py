@@ -23,7 +23,8 @@ from pyfuse3 import (
 from csfs.backing.io import in_thread
 from csfs.domain import names, refusals
 from csfs.domain.printable import shown
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.lifecycle import history
 from csfs.mount import capacity, failures, kernel, privileges
 from csfs.mount.handles import ContentHandle, DataHandle, FileHandle, PendingLockHandle
@@ -129,7 +130,16 @@ class Operations(pyfuse3.Operations):
         inode, context = subject
         path = _path(inode, operation, args)
         project = inode.node.project if inode.node is not None else None
-        self._mount.refusals.record(refusal, operation, path, project, context)
+        target = self._target(operation, args)
+        self._mount.refusals.record(refusal, operation, path, project, context, target)
+
+    def _target(self, operation: str, args: Sequence[Any]) -> bytes:
+        """Where a rename or link was to lead, relative to the mount point; else nothing."""
+        if operation not in ("rename", "link"):
+            return b""
+        directory, name = args[2:4] if operation == "rename" else args[1:3]
+        inode = self._mount.tree.inodes.get(directory)
+        return name if inode is None else os.path.join(inode.path(), name)
 
     def described(self, operation: str, args: Sequence[Any]) -> dict[str, object]:
         """What the log says of a request that failed as none should."""

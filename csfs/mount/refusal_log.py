@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,9 +10,11 @@ from typing import NamedTuple
 import msgspec
 from pyfuse3 import RequestContext
 
+from csfs.domain import names
 from csfs.domain.printable import printable, shown
 from csfs.domain.refusal_entry import RefusalEntry
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.lifecycle import clock, processes
 from csfs.lifecycle.instance import timestamp
 from csfs.lifecycle.project import Project
@@ -47,9 +50,18 @@ class RefusalLog:
         self._logging_since = clock.seconds()
 
     def record(
-        self, refusal: Refusal, operation: str, path: bytes, project: Project | None, context: RequestContext
+        self,
+        refusal: Refusal,
+        operation: str,
+        path: bytes,
+        project: Project | None,
+        context: RequestContext,
+        target: bytes = b"",
     ) -> None:
-        """Keeps a refusal, and logs it unless it only counts another one up."""
+        """Keeps a refusal, and logs it unless it only counts another one up.
+
+        `target` is where a rename or link was to lead.
+        """
         path, rule = path[:_LONGEST], refusal.rule.name
         self.counts[refusal.rule] += 1
         directory = None if project is None else (project.directory.container, project.inode)
@@ -68,13 +80,15 @@ class RefusalLog:
             at=timestamp(),
             errno=errno.errorcode.get(refusal.errno, str(refusal.errno)),
             path=shown(path),
+            target=shown(target[:_LONGEST]),
+            directory=shown(_about(refusal, path, project, target)[:_LONGEST]),
             operation=operation,
             pid=context.pid,
             command=printable(command),
             uid=context.uid,
             rule=rule,
             reason=printable(reason),
-            advice=refusal.advice,
+            advice=printable(refusal.advice),
         )
         self.entries.append(Refused(entry, path, directory))
         self._log(entry, project)
@@ -113,3 +127,15 @@ class RefusalLog:
     def lines(self, to_show: Callable[[Refused], bool] = lambda refused: True) -> bytes:
         """One JSON object a line, of those that are to be shown."""
         return b"".join(msgspec.json.encode(each.entry) + b"\n" for each in self.entries if to_show(each))
+
+
+def _about(refusal: Refusal, path: bytes, project: Project | None, target: bytes) -> bytes:
+    """The project directory that a refusal is about, or what comes nearest to it."""
+    if refusal.directory is not None:
+        return refusal.directory
+    if project is not None:
+        return project.path
+    for place in (path, target):
+        if os.path.basename(place) == names.LOCK.encode():
+            return os.path.dirname(place)
+    return path

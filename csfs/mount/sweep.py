@@ -124,9 +124,10 @@ class SweepGuard:
         _remember(self._unlocked, project, thread)
 
     def _told_besides(self, project: int, thread: int, path: str, now: float) -> list[str]:
-        """What a command line names in a project, if lock or documents are among it; else nothing."""
+        """What a command line names in a project, if it names lock or documents, and more; else nothing."""
         inside = [each for each in _arguments(thread) if each != path and _is_in(each, path)]
-        told = inside if any(os.path.join(path, name) in inside for name in _INDISPENSABLE) else []
+        indispensable = {os.path.join(path, name) for name in _INDISPENSABLE}
+        told = inside if indispensable & set(inside) and set(inside) - indispensable else []
         if len(self._told) >= _REMEMBERED:
             self._told.clear()
         self._told[project, thread] = (now, told)

@@ -441,6 +441,11 @@ class Store:
         return Pages(size=size, known=known, free=max(known - used - _META_PAGES, 0))
 
     @property
+    def directory(self) -> str:
+        """Where its files lie."""
+        return self._path
+
+    @property
     def problem(self) -> str:
         """Why the store is of no use now, or will not be at the next mount; empty if all is well."""
         if not os.path.exists(os.path.join(self._path, integrity.DATA)):

@@ -2,7 +2,7 @@
 
 import errno
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from csfs.domain import refusals
 from csfs.domain.refusals import Refusal
@@ -20,5 +20,10 @@ def makers() -> dict[str, Callable[..., Refusal]]:
 def made(function: Callable[..., Refusal]) -> Refusal:
     """What one of them makes, of made-up particulars."""
     kinds = inspect.signature(function).parameters.values()
-    values = {str: "something", int: errno.EIO}
+    values = {
+        str: "something",
+        bytes: b"something",
+        int: errno.EIO,
+        Sequence[tuple[str, str]]: [("one", "queued"), ("two", "running")],
+    }
     return function(*(values.get(kind.annotation, ["one", "two"]) for kind in kinds))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from csfs.cli.sample.project import DATA
 from csfs.domain import document
 from csfs.domain.document import IDENTITY_KEYS, Document, Invalid, Kind
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 
 OBJECTS = [Kind.PROJECT, Kind.JOB]
 

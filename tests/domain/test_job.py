@@ -6,7 +6,8 @@ import pytest
 
 from csfs.domain import job
 from csfs.domain.job import JobStatus
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from csfs.domain import refusals
-from csfs.domain.refusals import Rule
+from csfs.domain.rule import Rule
 from tests.domain.refusals_made import made, makers
 
 
@@ -61,5 +61,5 @@ def test_long_lists_are_cut() -> None:
     assert "file19 is missing" in refusal.detail
     assert "file20 is missing" not in refusal.detail
     assert refusal.detail.endswith("and 5 more")
-    jobs = refusals.active_jobs([f"J{number} is running" for number in range(1, 13)])
+    jobs = refusals.active_jobs([(f"J{number}", "running") for number in range(1, 13)])
     assert jobs.detail.endswith("J10 is running and 2 more")

@@ -9,7 +9,8 @@ import pytest
 
 from csfs.domain import state
 from csfs.domain.lock import Lock, Opaque
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State, Verdict
 
 US, THEM = "uuid-us", "uuid-them"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from csfs.domain.lock import Lock
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle import archive as module
 from csfs.lifecycle import documents

@@ -14,7 +14,8 @@ import trio
 from csfs.backing import lockfile
 from csfs.domain import document, names
 from csfs.domain.lock import Lock, Opaque
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle import attach as module
 from csfs.lifecycle import documents

@@ -7,7 +7,8 @@ import stat
 import pytest
 
 from csfs.domain.lock import Lock
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle import documents
 from csfs.lifecycle.create import create

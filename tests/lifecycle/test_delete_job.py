@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.lifecycle import documents
 from csfs.lifecycle.delete_job import delete_job
 from csfs.lifecycle.detach import detach

@@ -11,7 +11,8 @@ import pytest
 
 from csfs.backing.export import Export
 from csfs.domain.lock import Lock
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle import documents
 from csfs.lifecycle.detach import detach, let_go

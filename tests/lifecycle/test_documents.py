@@ -14,7 +14,8 @@ import trio.testing
 from csfs.backing.export import Export
 from csfs.domain import document
 from csfs.domain.document import Kind
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.lifecycle import documents
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.detach import detach, let_go

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.detach import detach

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.lifecycle.quiescence import refuse_active_jobs, refuse_unless_quiescent, transition
 from tests.lifecycle.world import Lab, World, add_job
 

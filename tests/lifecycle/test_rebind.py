@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from csfs.domain.lock import Lock
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle import documents
 from csfs.lifecycle.rebind import rebind

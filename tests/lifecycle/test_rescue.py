@@ -11,7 +11,8 @@ from csfs.backing import broken_lock, lockfile
 from csfs.backing.broken_lock import Reservation
 from csfs.domain import names
 from csfs.domain.lock import Lock
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.state import State
 from csfs.lifecycle import clock, documents, intents
 from csfs.lifecycle.detach import let_go

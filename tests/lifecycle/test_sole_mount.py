@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from csfs.backing import sessions
-from csfs.domain.refusals import Refusal, Rule
+from csfs.domain.refusals import Refusal
+from csfs.domain.rule import Rule
 from csfs.domain.session import SILENT_BEATS, Session
 from csfs.domain.state import State
 from csfs.lifecycle import clock, sole_mount
@@ -19,6 +20,12 @@ from csfs.lifecycle.survey import CannotRecover
 from tests.lifecycle.world import Lab, World
 
 INTERVAL = 0.1
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_dying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds a session here will not let go of it while it is waited for."""
+    monkeypatch.setattr(sole_mount, "_DYING_SECONDS", 0.1)
 
 
 def elsewhere(lab: Lab, **more: object) -> Session:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from csfs.domain.job import ACTIVE
-from csfs.domain.refusals import Rule
+from csfs.domain.rule import Rule
 from csfs.mount.exposition import Exposition
 from tests.mount.conftest import LabMaker
 from tests.mount.lab import Lab

@@ -44,12 +44,12 @@ def test_a_copy_of_the_state_directory_is_not_mounted_beside_it(lab: Lab, make_l
     lab.try_mount().refused("lab1 is mounted by process")
 
 
-def test_a_mount_whose_place_was_taken_is_read_only_and_says_so(lab: Lab) -> None:
+def test_a_mount_whose_place_was_taken_is_read_only_and_says_so(make_lab: LabMaker) -> None:
+    lab = make_lab("lab1", options=("-o", "takeover=3"))
     lab.expected_in_log = ["mounted a second time"]
     lab.run("mkdir CS-a CS-b && touch CS-a/cs.lock").ok()
     take_the_place(lab)
-    # The clients notice within a beat; the heart beats every ten seconds.
-    wait_for(lambda: lab.state_of("CS-a") == "lost", "it is noticed", seconds=30)
+    wait_for(lambda: lab.state_of("CS-a") == "lost", "the next beat notices it")
     for refused in ("touch CS-a/new", "rm CS-a/cs.lock", "chmod a-w CS-a", "mv CS-a CS-c"):
         lab.run(refused).refused("Read-only file system")
     lab.run("touch CS-b/cs.lock").refused("Read-only file system")

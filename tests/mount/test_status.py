@@ -51,6 +51,7 @@ def test_a_mount_tells_of_itself(sample: Path, make_lab: LabMaker) -> None:
     assert [each["rule"] for each in refused] == ["CONTROL"] * 4 + ["DOCUMENT_STAYS"]
     assert (refused[4]["pid"], refused[4]["path"]) == (os.getpid(), "CS-a/project.json")
     assert shown.pop("store_bytes") > 0
+    assert shown.pop("state_directory") == str(one.state / "lab1/store")
     assert shown == {
         "mountpoint": str(one.mountpoint),
         "backing": str(one.backing),

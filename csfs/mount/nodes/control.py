@@ -268,7 +268,7 @@ class ProjectRecord(VirtualDirectory):
     async def _forgettable(self) -> None:
         record = self.mount.instance.claims.by_number.get(self.number)
         if record is not None and record.state != "detached":
-            raise refusals.not_detached(record.uid, record.state)
+            raise refusals.not_detached(record.uid, record.state, record.path)
 
     async def unlink(self, name: bytes, context: RequestContext) -> None:
         """A step of `rm -r` on a detached project: nothing goes before the whole does."""

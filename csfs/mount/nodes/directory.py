@@ -12,6 +12,7 @@ from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
 
 from csfs.backing.descriptor import Descriptor, Pin
 from csfs.domain import names, refusals
+from csfs.domain.refusals import Refusal
 from csfs.domain.state import HELD, State
 from csfs.lifecycle import clock
 from csfs.lifecycle.project import Project
@@ -141,7 +142,12 @@ class Directory(BackingNode):
                         guarded, context.pid, self.descriptor.stat(name).st_ino
                     )
                     if not made:
-                        raise refusals.sweep(os.fsdecode(name))
+                        raise self._swept(guarded, root, os.fsdecode(name))
+
+    def _swept(self, guarded: int, project: int, name: str) -> Refusal:
+        if guarded == project:
+            return refusals.sweep(name)
+        return refusals.job_sweep(os.fsdecode(self.mount.tree.inodes[guarded].name), name)
 
     # -- finding -------------------------------------------------------------------------------------
 

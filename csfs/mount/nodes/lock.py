@@ -10,7 +10,7 @@ from csfs.backing import contents, temporary
 from csfs.backing.descriptor import Descriptor, read_file
 from csfs.domain import lock, names, refusals
 from csfs.domain.refusals import Refusal
-from csfs.lifecycle import leftovers
+from csfs.lifecycle import leftovers, processes
 from csfs.lifecycle.attach import attach
 from csfs.lifecycle.create import create
 from csfs.lifecycle.project import Project
@@ -102,7 +102,7 @@ class PendingLock(DataFile):
         name = temporary.name(at)
         try:
             if directory.inode.id in mount.pending_locks:
-                raise refusals.in_transition("another process is making its cs.lock")
+                raise refusals.in_transition(mount.pending_locks[directory.inode.id].making)
             fd, found = await directory.io(create_file, at, name, mode, os.O_RDWR | os.O_EXCL, context)
         except BaseException:
             await leftovers.drop(mount.instance, note, at)
@@ -114,6 +114,11 @@ class PendingLock(DataFile):
         mount.pending_locks[directory.inode.id] = pending
         number = mount.handles.add_file(PendingLockHandle(inode, context, True, fd, pending))
         return FileInfo(fh=number, direct_io=True), await pending.getattr()
+
+    @property
+    def making(self) -> str:
+        """What is under way, for people."""
+        return f"{processes.describe(self._context.pid)} is making its cs.lock"
 
     async def getattr(self) -> EntryAttributes:
         entry = attributes.of_file(await self.stat(), self.inode)
