@@ -193,10 +193,14 @@ def absolute(path: str) -> str:
     return os.path.join(os.path.realpath(head), tail)
 
 
-def unmount(mountpoint: str) -> subprocess.CompletedProcess[str]:
-    """Asks the kernel to end a mount, as root or as the user whose mount it is."""
-    tool = ["umount", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-u", mountpoint]
-    return subprocess.run(tool, capture_output=True, text=True)
+def unmount(mountpoint: str, *, dead: bool = False) -> subprocess.CompletedProcess[str]:
+    """Asks the kernel to end a mount, as root or as the user whose mount it is.
+
+    `dead`: its daemon has ended, so that nothing is lost by those who still have something open on it.
+    """
+    tool = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+    lazy = [("-l" if os.geteuid() == 0 else "-z")] if dead else []
+    return subprocess.run([*tool, *lazy, mountpoint], capture_output=True, text=True)
 
 
 def on_backing(mount: Mounted, path: str) -> str | None:

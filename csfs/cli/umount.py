@@ -30,11 +30,12 @@ def command(mountpoint: str, wait: float) -> None:
     if mount is None:
         raise click.ClickException(f"{path} is no csfs mount; `csfs status` lists them")
     daemon = _watch(mount.pid)
-    ended = unmount(path)
+    dead = mount.state == "dead"
+    ended = unmount(path, dead=dead)
     patient_until = time.monotonic() + _PATIENCE_SECONDS
     while "busy" in ended.stderr and time.monotonic() < patient_until:
         time.sleep(0.05)
-        ended = unmount(path)
+        ended = unmount(path, dead=dead)
     if ended.returncode != 0:
         reason = ended.stderr.strip()
         if "busy" in reason:

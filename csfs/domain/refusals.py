@@ -287,7 +287,7 @@ def containers() -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.CONTAINERS,
-        "use one of them; to have another, name it in the file of csfs mount --config, and mount again",
+        "use one of them; to have another, name it in the file that csfs mount was given, and mount again",
     )
 
 
