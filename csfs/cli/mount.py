@@ -13,6 +13,7 @@ import click
 from csfs.cli import daemon_log
 from csfs.cli.instance_options import WrongConfig, chosen, instance_options, resolved
 from csfs.cli.mounts import mount_at, unmount
+from csfs.cli.untouched import UntouchedPath
 
 if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("mount")
 @instance_options
-@click.argument("mountpoint", type=click.Path())
+@click.argument("mountpoint", type=UntouchedPath())
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 @click.option("--log-format", type=click.Choice(daemon_log.FORMATS), help="The same as -o log=FORMAT.")
 @click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
@@ -57,6 +58,7 @@ def command(
       takeover=SECONDS         an instance that is silent for so long counts as dead (300)
       backup=HOURS, backup=off how often the store is backed up (24)
       io=threads, io=inline    whether calls to the storage may overlap (by its type)
+      log=text, log=json       how the daemon's log looks (text)
       accept_storage           the storage is another one than before, and that is intended
       and those of mount.fuse3(8)
 

@@ -7,13 +7,14 @@ import time
 import click
 
 from csfs.cli.mounts import absolute, mount_at, unmount
+from csfs.cli.untouched import UntouchedPath
 
 _PATIENCE_SECONDS = 2.0
 """A command that just looks at the mount (`csfs status` on another terminal) makes it busy for a moment."""
 
 
 @click.command("umount")
-@click.argument("mountpoint")
+@click.argument("mountpoint", type=UntouchedPath())
 @click.option("--wait", default=60.0, show_default=True, metavar="SECONDS", help="For the daemon's end.")
 def command(mountpoint: str, wait: float) -> None:
     """Unmount MOUNTPOINT and wait until its daemon has ended.
