@@ -457,3 +457,24 @@ def test_another_instance_is_seen_and_rescued_from_in_its_container(
         assert "shares its storage hdd with lab2" in lab.csfs("status", lab.mountpoint).ok().out
     finally:
         other.take_down()
+
+
+def test_a_storage_without_a_name_is_said_with_its_container(lab: ContainersLab) -> None:
+    lab.umount().ok()
+    storage = lab.containers["hdd"] / ".csfs/storage"
+    storage.unlink()
+    storage.mkdir()
+    said = lab.try_mount().ok().err
+    assert "the storage of the container hdd cannot be given a name" in said
+    assert "ssd" not in said
+
+
+def test_what_ls_advises_without_a_project_can_be_done(lab: ContainersLab) -> None:
+    lab.umount().ok()
+    # The first of the file is away: nothing can be made there.
+    lab.containers = {"usb": lab.backing / "nowhere", **lab.containers}
+    lab.mount()
+    advised = lab.csfs("ls", lab.mountpoint).ok().out.rpartition("csfs ")[2].split()
+    assert advised == ["create", str(lab / "ssd"), "TITLE"]
+    lab.csfs(*advised).ok()
+    assert lab.state_of("ssd/CS-title") == "attached"
