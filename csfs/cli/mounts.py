@@ -283,7 +283,8 @@ def _read(path: str) -> tuple[str, bytes | None]:
         return "hanging", None
     if reader.returncode == 0:
         return "ready", out
-    if b"not connected" in err:
+    # The latter is said of a request that was under way when the daemon ended.
+    if b"not connected" in err or b"connection abort" in err:
         return "dead", None
     return ("closed" if b"Permission denied" in err else "unreadable"), None
 
