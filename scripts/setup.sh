@@ -97,6 +97,7 @@ missing_packages() {
         command -v setfacl >/dev/null || echo acl
         command -v bindfs >/dev/null || echo bindfs
         command -v mkfs.xfs >/dev/null || echo xfsprogs
+        command -v logrotate >/dev/null || echo logrotate
         command -v groff >/dev/null || echo groff-base
         command -v systemd-analyze >/dev/null || echo systemd
     fi

@@ -13,7 +13,7 @@ import click
 import msgspec
 import trio
 
-from csfs.cli.instance_options import chosen, instance_options, take_backing
+from csfs.cli.instance_options import BackingCommand, chosen, instance_options
 from csfs.cli.mounts import devices, is_below, mount_of
 from csfs.cli.say import say
 from csfs.domain import names
@@ -49,20 +49,21 @@ class Result(msgspec.Struct, kw_only=True):
     """Why a repair was tried and failed."""
 
 
-@click.command("check")
-@click.argument("words", nargs=-1, type=click.Path(), metavar="[BACKING] [PROJECT]...")
+@click.command("check", cls=BackingCommand)
 @instance_options
+@click.argument("projects", nargs=-1, type=click.Path(), metavar="[PROJECT]...")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; the instance must be unmounted.")
 @click.option("--json", "as_json", is_flag=True, help="Findings and counts as JSON.")
 def command(
-    words: tuple[str, ...],
-    config: Path | None,
+    backing: str,
+    projects: tuple[str, ...],
     instance: str | None,
     state: Path | None,
     repair: bool,
     as_json: bool,
 ) -> None:
-    """Hold the store of an instance against the BACKING directory, or the containers of a --config file.
+    """Hold the store of an instance against the BACKING directory, or all containers of a file
+    (BACKING or --config FILE).
 
     Of every PROJECT (its number, or its path below BACKING, or CONTAINER/PATH), or of all. Without --repair
     nothing is written, and the instance may be mounted. Nothing that a repair does loses anything: a file
@@ -81,8 +82,7 @@ def command(
       csfs check --repair /data/projects --instance lab1
       csfs check --config lab1.toml ssd/CS-x
     """
-    backing, projects = take_backing(config, words)
-    options = chosen(config, backing, instance, state)
+    options = chosen(backing, instance, state)
     for each in options.backings.values():
         _refuse_covered(os.path.realpath(each))
     if not (options.directory / "store" / "data.mdb").exists():

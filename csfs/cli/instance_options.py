@@ -1,4 +1,4 @@
-"""What a command works on: BACKING with --instance and --state, or all that a --config file names."""
+"""What a command works on: BACKING with --instance and --state, or a file BACKING that names all of it."""
 
 import os
 from collections.abc import Callable
@@ -13,6 +13,31 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class WrongConfig(click.ClickException):
+    """What is to be mounted can never be: trying again leads nowhere."""
+
+    exit_code = 2
+
+
+class BackingCommand(click.Command):
+    """A command that takes BACKING first, also as `--config FILE`: so it says what is meant to a reader."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for at, word in enumerate(args):
+            if word == "--":
+                break
+            option, given, value = word.partition("=")
+            if option != "--config":
+                continue
+            rest = args[at + 1 :]
+            if not given:
+                if not rest:
+                    raise click.UsageError("--config wants the FILE that names the containers", ctx)
+                value, *rest = rest
+            return super().parse_args(ctx, [value, *args[:at], *rest])
+        return super().parse_args(ctx, args)
+
+
 def default_state() -> Path:
     """Where instances are kept: /var/lib/csfs for root, the XDG state directory otherwise."""
     if os.geteuid() == 0:
@@ -22,44 +47,39 @@ def default_state() -> Path:
 
 
 def instance_options(command: Command) -> Command:
-    """Gives a command --config, --instance and --state."""
+    """Gives a command BACKING, --instance and --state."""
     for option in (
+        click.argument("backing", type=click.Path()),
         click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="State directory."),
-        click.option("--instance", metavar="NAME", help="Needed without --config."),
-        click.option(
-            "--config",
-            type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
-            metavar="FILE",
-            help="Names the instance, and a backing directory for each of its containers.",
-        ),
+        click.option("--instance", metavar="NAME", help="Needed, unless BACKING is a file that names it."),
     ):
         command = option(command)
     return command
 
 
-def chosen(config: Path | None, backing: str, instance: str | None, state: Path | None) -> "MountOptions":
-    """What a command was told; --state counts for more than the file. Raises ClickException."""
+def chosen(backing: str, instance: str | None, state: Path | None) -> "MountOptions":
+    """What a command was told; --state counts for more than a file. Raises UsageError, WrongConfig."""
     from csfs.mount.config import BadConfig, read
     from csfs.mount.options import MountOptions
 
-    if config is None:
+    path = resolved(backing, "BACKING")
+    if not os.path.isfile(path):
         if instance is None:
-            raise click.UsageError("say which instance: --instance NAME, or --config FILE")
-        return MountOptions(backing, "", instance, (state or default_state()).absolute())
-    if instance is not None:
-        raise click.UsageError("--instance does not go with --config: that file names the instance")
+            there = "is a directory" if os.path.isdir(path) else "is not there"
+            raise click.UsageError(f"{path} {there}: say which instance, --instance NAME, or name a file")
+        return MountOptions(path, "", instance, (state or default_state()).absolute())
     try:
-        found = read(config)
+        found = read(Path(path))
     except BadConfig as error:
-        raise click.ClickException(str(error)) from error
+        raise WrongConfig(str(error)) from error
+    if instance not in (None, found.instance):
+        raise WrongConfig(f"{path} is for the instance {found.instance}, not for {instance}")
     directory = (state or found.state or default_state()).absolute()
-    return MountOptions(str(config), "", found.instance, directory, containers=found.containers)
+    return MountOptions(path, "", found.instance, directory, containers=found.containers)
 
 
-def take_backing(config: Path | None, words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """BACKING, and the words that follow it; with --config all words follow. Raises UsageError."""
-    if config is not None:
-        return "", words
-    if not words:
-        raise click.UsageError("name the backing directory: BACKING, or --config FILE")
-    return os.path.realpath(words[0]), words[1:]
+def resolved(path: str, what: str) -> str:
+    """Absolute, symlinks resolved. Raises UsageError for the empty path, which realpath takes for `.`."""
+    if not path:
+        raise click.UsageError(f"{what} is empty: name a path")
+    return os.path.realpath(path)

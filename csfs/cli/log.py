@@ -9,12 +9,13 @@ import msgspec
 from csfs.cli.deeds import deeds_of
 from csfs.cli.facts import chosen_mount, project_of
 from csfs.cli.mounts import Mounted, absolute, mount_of
+from csfs.cli.untouched import UntouchedPath
 from csfs.domain import names
 from csfs.store.records import Deed
 
 
 @click.command("log")
-@click.argument("project", required=False)
+@click.argument("project", required=False, type=UntouchedPath())
 @click.option("--mount", "mountpoint", metavar="DIR", help="The mount of the instance, if there are several.")
 @click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="The last N.")
 @click.option("--json", "as_json", is_flag=True, help="All of them, as a JSON array.")

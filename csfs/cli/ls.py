@@ -63,9 +63,15 @@ def command(mountpoint: str | None, everything: bool, sizes: bool, as_json: bool
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     elif not found:
-        click.echo(f"{mount.instance} has no projects; make one: csfs create {mount.mountpoint} TITLE")
+        click.echo(f"{mount.instance} has no projects; make one: csfs create {_free_place(mount)} TITLE")
     else:
         _print(found, mount.mountpoint, sizes=sizes)
+
+
+def _free_place(mount: Mounted) -> str:
+    """A directory in which a project can be made: at the top of containers there can be none."""
+    present = [container.name for container in mount.containers if not container.away]
+    return os.path.normpath(os.path.join(mount.mountpoint, *present[:1]))
 
 
 def _of_record(mount: Mounted, record: Record) -> Listed:

@@ -20,15 +20,20 @@ mount.csfs \- mount a csfs filesystem
 .SH SYNOPSIS
 .B mount \-t csfs
 .I BACKING MOUNTPOINT
-.B \-o instance=\fINAME\fR[,\fIOPTION\fR...]
+[\fB\-o instance=\fINAME\fR[,\fIOPTION\fR...]]
 .SH DESCRIPTION
 Called by
 .BR mount (8)
 for filesystems of type csfs, and through it for lines of /etc/fstab. It returns when the mount answers.
+.I BACKING
+is a directory with projects, or a file that names an instance and its containers, as for
+.BR csfs\-mount (1).
 .SH OPTIONS
 .TP
 .BI instance= NAME
-whose view it is; made at the first use of a name
+whose view it is; made at the first use of a name. Needed, unless
+.I BACKING
+is a file that names it
 .TP
 .BI state= DIR
 where the instance is kept; /var/lib/csfs for root
@@ -36,7 +41,7 @@ where the instance is kept; /var/lib/csfs for root
 .B ro
 nothing can be changed through this mount
 .TP
-.BR nopassthrough ", " strict ", " io=threads ", " io=inline ", " accept_storage
+.BR nopassthrough ", " strict ", " io=threads ", " io=inline ", " log=json ", " accept_storage
 as for
 .BR csfs\-mount (1)
 .TP
@@ -59,6 +64,7 @@ mount \-t csfs /data/projects /mnt/cs \-o instance=lab1
 In /etc/fstab:
 .nf
 /data/projects /mnt/cs csfs instance=lab1,_netdev,nofail 0 0
+/etc/csfs/lab2.toml /mnt/cs2 csfs noauto,x\-systemd.automount,_netdev 0 0
 .fi
 .SH SEE ALSO
 .BR csfs (1),
@@ -83,10 +89,12 @@ def _page(command: click.Command, words: list[str]) -> str:
     lines = _title("-".join(words), COMMANDS[words[1]])
     lines += [".SH SYNOPSIS", *_synopsis(command, words)]
     sections = list(_sections(command))
-    lines += [".SH DESCRIPTION", *(line for heading, line in sections if not heading)]
+    described = [line for heading, line in sections if not heading]
+    # A paragraph is begun by the heading itself.
+    lines += [".SH DESCRIPTION", "\n".join(described).removeprefix(".PP\n")]
     for name, each in sorted(getattr(command, "commands", {}).items()):
         lines += [f".SH {escaped(' '.join([*words, name])).upper()}", *_synopsis(each, [*words, name])]
-        lines += [".PP", *(line for heading, line in _sections(each) if not heading)]
+        lines += [line for heading, line in _sections(each) if not heading]
         sections += [(heading, line) for heading, line in _sections(each) if heading]
     lines += [*_options(command)]
     for heading in dict.fromkeys(heading for heading, _ in sections if heading):
@@ -124,10 +132,14 @@ def _sections(command: click.Command) -> Iterator[tuple[str, str]]:
         text = block.removeprefix("\b\n")
         found = _HEADING.match(text) if literal else None
         if found is None:
-            yield "", ".PP\n" + escaped(" ".join(text.split()) if not literal else text)
+            yield "", ".PP\n" + (_literal(text) if literal else escaped(" ".join(text.split())))
         else:
-            body = inspect.cleandoc("\n" + found.group(2))
-            yield found.group(1), ".nf\n" + escaped(body) + "\n.fi"
+            yield found.group(1), _literal(inspect.cleandoc("\n" + found.group(2)))
+
+
+def _literal(text: str) -> str:
+    """In the lines that it has."""
+    return f".nf\n{escaped(text)}\n.fi"
 
 
 def _options(command: click.Command) -> list[str]:
@@ -135,7 +147,8 @@ def _options(command: click.Command) -> list[str]:
     context = click.Context(command)
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
+        # An argument is told of in the text.
+        if record is not None and isinstance(parameter, click.Option):
             lines += [".TP", f".B {escaped(record[0])}", escaped(record[1])]
     return lines
 

@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING
 import click
 
 from csfs.cli import daemon_log
-from csfs.cli.instance_options import chosen, instance_options, take_backing
+from csfs.cli.instance_options import BackingCommand, WrongConfig, chosen, instance_options, resolved
 from csfs.cli.mounts import mount_at, unmount
+from csfs.cli.untouched import UntouchedPath
 
 if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
 
 
-@click.command("mount")
-@click.argument("words", nargs=-1, type=click.Path(), metavar="[BACKING] MOUNTPOINT")
+@click.command("mount", cls=BackingCommand)
 @instance_options
+@click.argument("mountpoint", type=UntouchedPath())
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 @click.option("--log-format", type=click.Choice(daemon_log.FORMATS), help="The same as -o log=FORMAT.")
 @click.option("-o", "fuse", multiple=True, metavar="OPTS", help="Mount options, comma separated.")
 def command(
-    words: tuple[str, ...],
-    config: Path | None,
+    backing: str,
+    mountpoint: str,
     instance: str | None,
     state: Path | None,
     foreground: bool,
@@ -38,8 +39,8 @@ def command(
     Returns once the mount answers; the reason is on standard error if it does not come about.
     BACKING and MOUNTPOINT may be the same directory. An instance is made at the first use of its name.
 
-    With --config the mount has several backing directories, its containers: each appears as a directory at
-    the top. A file for that:
+    BACKING may also be a file that names several backing directories, the containers of the mount: each
+    appears as a directory at the top. `--config FILE` says the same. Such a file:
 
     \b
       [instance]
@@ -57,6 +58,7 @@ def command(
       takeover=SECONDS         an instance that is silent for so long counts as dead (300)
       backup=HOURS, backup=off how often the store is backed up (24)
       io=threads, io=inline    whether calls to the storage may overlap (by its type)
+      log=text, log=json       how the daemon's log looks (text)
       accept_storage           the storage is another one than before, and that is intended
       and those of mount.fuse3(8)
 
@@ -67,16 +69,14 @@ def command(
       csfs mount --config lab1.toml /mnt/cs
 
     \b
-    Exit status: 0 mounted (--foreground: and unmounted again), 1 it did not come about.
+    Exit status: 0 mounted (--foreground: and unmounted again), 1 it did not come about,
+    2 what it was told is wrong.
     """
-    backing, rest = take_backing(config, words)
-    if len(rest) != 1:
-        raise click.UsageError("name one mount point: BACKING MOUNTPOINT, or --config FILE MOUNTPOINT")
     if log_format is not None:
         fuse += (f"log={log_format}",)
     options = replace(
-        chosen(config, backing, instance, state),
-        mountpoint=os.path.realpath(rest[0]),
+        chosen(backing, instance, state),
+        mountpoint=resolved(mountpoint, "MOUNTPOINT"),
         fuse=frozenset(word for each in fuse for word in each.split(",") if word),
     )
     if foreground:
@@ -94,11 +94,12 @@ def _serve_in_foreground(options: "MountOptions") -> None:
 
     _clear(options.mountpoint)
     daemon_log.to_stderr(options.log_format, timed=False)
-    _serve(options, lambda: tell("READY=1"))
+    # A terminal that is gone ends the mount. Without one SIGHUP asks for the log anew, and this one stays.
+    _serve(options, lambda: tell("READY=1"), None if os.isatty(2) else lambda: None)
 
 
 def mount_in_background(options: "MountOptions") -> None:
-    """Returns when the mount is there. Raises ClickException, SystemExit 1 if its daemon said why not."""
+    """Returns when the mount is there. Raises ClickException, SystemExit if its daemon said why not."""
     _clear(options.mountpoint)
     _serve_in_background(options)
 
@@ -113,7 +114,7 @@ def _clear(mountpoint: str) -> None:
             f"{mountpoint} is a csfs mount already (instance {mount.instance or '?'}, it is {mount.state}):"
             f" use it, or end it first: csfs umount {mountpoint}"
         )
-    ended = unmount(mountpoint)
+    ended = unmount(mountpoint, dead=True)
     if ended.returncode != 0:
         raise click.ClickException(f"the dead mount at {mountpoint} cannot be ended: {ended.stderr.strip()}")
     click.echo(f"the mount at {mountpoint} was dead and has been ended", err=True)
@@ -122,10 +123,12 @@ def _clear(mountpoint: str) -> None:
 def _serve(
     options: "MountOptions", ready: Callable[[], None], reopen_log: Callable[[], None] | None = None
 ) -> None:
-    from csfs.mount.daemon import CannotMount, serve
+    from csfs.mount.daemon import CannotMount, WrongOptions, serve
 
     try:
         serve(options, ready, reopen_log)
+    except WrongOptions as error:
+        raise WrongConfig(str(error)) from error
     except CannotMount as error:
         raise click.ClickException(str(error)) from error
 
@@ -133,16 +136,19 @@ def _serve(
 def _serve_in_background(options: "MountOptions") -> None:
     """Forks; the parent returns when the child says that the mount is there, or dies with it."""
     heard, say = os.pipe()
-    if os.fork():
+    child = os.fork()
+    if child:
         os.close(say)
         if os.read(heard, 1) != b"+":
-            sys.exit(1)
+            _, status = os.waitpid(child, 0)
+            sys.exit(max(os.waitstatus_to_exitcode(status), 1))
         return
     os.close(heard)
-    os.setsid()
     os.chdir("/")
 
     def ready() -> None:
+        # Not before: an automounter lets only its own process group look at a mount point that it waits for.
+        os.setsid()
         _leave_terminal(options.log)
         daemon_log.to_stderr(options.log_format)
         os.write(say, b"+")
@@ -154,6 +160,7 @@ def _serve_in_background(options: "MountOptions") -> None:
         status = 0
     except click.ClickException as error:
         error.show()
+        status = error.exit_code
     except Exception:
         logging.getLogger(__name__).exception("the daemon ends")
     finally:

@@ -1,4 +1,7 @@
-"""`mount.csfs`: what mount(8) calls for `mount -t csfs BACKING MOUNTPOINT -o instance=NAME`, or for fstab."""
+"""`mount.csfs`: what mount(8) calls for `mount -t csfs BACKING MOUNTPOINT -o instance=NAME`, or for fstab.
+
+BACKING may be a file that names instance and containers, as for `csfs mount`.
+"""
 
 import os
 import sys
@@ -9,7 +12,7 @@ from typing import NamedTuple
 
 import click
 
-from csfs.cli.instance_options import chosen
+from csfs.cli.instance_options import chosen, resolved
 from csfs.cli.mount import mount_in_background
 
 USAGE_STATUS, SYSTEM_STATUS, FAILED_STATUS = 1, 2, 32
@@ -43,7 +46,7 @@ class Request(NamedTuple):
 
     backing: str
     mountpoint: str
-    instance: str
+    instance: str | None
     state: str
     """Empty if it was not given."""
     words: tuple[str, ...]
@@ -65,8 +68,9 @@ def main() -> None:
 def _run(arguments: Sequence[str]) -> int:
     request = parse(arguments)
     if request.verbose:
+        instance = f" --instance {request.instance}" if request.instance else ""
         words = f" -o {','.join(request.words)}" if request.words else ""
-        print(f"csfs mount {request.backing} {request.mountpoint} --instance {request.instance}{words}")
+        print(f"csfs mount {request.backing} {request.mountpoint}{instance}{words}")
     if request.fake:
         return 0
     # mount(8) may have closed these, or run with an empty environment at boot.
@@ -74,8 +78,8 @@ def _run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HOME", "/")
     try:
         state = Path(request.state) if request.state else None
-        options = chosen(None, os.path.realpath(request.backing), request.instance, state)
-        mountpoint = os.path.realpath(request.mountpoint)
+        options = chosen(request.backing, request.instance, state)
+        mountpoint = resolved(request.mountpoint, "MOUNTPOINT")
         mount_in_background(replace(options, mountpoint=mountpoint, fuse=frozenset(request.words)))
     except click.ClickException as error:
         print(f"mount.csfs: {error.format_message()}", file=sys.stderr)
@@ -134,12 +138,15 @@ def _request(backing: str, mountpoint: str, options: str, *, fake: bool, verbose
             words.remove("ro")
         elif word and word not in _IGNORED and not word.startswith(_IGNORED_BEGINNINGS):
             words.append(word)
-    if not values["instance="]:
-        raise Wrong("say for which instance it is: -o instance=NAME (made at the first use of a name)")
+    if not values["instance="] and not os.path.isfile(backing):
+        raise Wrong(
+            f"{backing} is no file that names an instance: say for which it is, -o instance=NAME (made at the"
+            " first use of a name)"
+        )
     return Request(
         backing=backing,
         mountpoint=mountpoint,
-        instance=values["instance="],
+        instance=values["instance="] or None,
         state=values["state="],
         words=tuple(words),
         fake=fake,

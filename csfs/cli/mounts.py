@@ -195,10 +195,14 @@ def absolute(path: str) -> str:
     return os.path.join(os.path.realpath(head), tail)
 
 
-def unmount(mountpoint: str) -> subprocess.CompletedProcess[str]:
-    """Asks the kernel to end a mount, as root or as the user whose mount it is."""
-    tool = ["umount", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-u", mountpoint]
-    return subprocess.run(tool, capture_output=True, text=True)
+def unmount(mountpoint: str, *, dead: bool = False) -> subprocess.CompletedProcess[str]:
+    """Asks the kernel to end a mount, as root or as the user whose mount it is.
+
+    `dead`: its daemon has ended, so that nothing is lost by those who still have something open on it.
+    """
+    tool = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+    lazy = [("-l" if os.geteuid() == 0 else "-z")] if dead else []
+    return subprocess.run([*tool, *lazy, mountpoint], capture_output=True, text=True)
 
 
 def on_backing(mount: Mounted, path: str) -> str | None:
@@ -281,7 +285,8 @@ def _read(path: str) -> tuple[str, bytes | None]:
         return "hanging", None
     if reader.returncode == 0:
         return "ready", out
-    if b"not connected" in err:
+    # The latter is said of a request that was under way when the daemon ended.
+    if b"not connected" in err or b"connection abort" in err:
         return "dead", None
     return ("closed" if b"Permission denied" in err else "unreadable"), None
 

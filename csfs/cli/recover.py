@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from csfs.cli.instance_options import chosen, instance_options, take_backing
+from csfs.cli.instance_options import BackingCommand, chosen, instance_options
 from csfs.cli.mounts import all_mounts, is_below
 from csfs.cli.say import say
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from csfs.mount.options import MountOptions
 
 
-@click.command("recover")
-@click.argument("words", nargs=-1, type=click.Path(), metavar="[BACKING]")
+@click.command("recover", cls=BackingCommand)
 @instance_options
 @click.option("--uuid", help="Of the instance, where locks name several of this NAME.")
 @click.option(
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Tell what would come back, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON, for programs.")
 def command(
-    words: tuple[str, ...],
-    config: Path | None,
+    backing: str,
     instance: str | None,
     state: Path | None,
     uuid: str | None,
@@ -41,7 +39,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Rebuild the lost or damaged store of an instance from the projects below BACKING, or in all
-    containers of a --config file.
+    containers of a file (BACKING or --config FILE).
 
     The projects whose locks name the instance come back with their numbers, attached or archived as
     they were. With a backup also what the directories do not hold: jobs that failed or were killed,
@@ -59,10 +57,7 @@ def command(
     """
     from csfs.lifecycle.recover import Wanted
 
-    backing, rest = take_backing(config, words)
-    if rest:
-        raise click.UsageError(f"what is {rest[0]} to be? There is one backing directory, or a --config file")
-    options = chosen(config, backing, instance, state)
+    options = chosen(backing, instance, state)
     for mount in all_mounts():
         ours = mount.instance == options.instance and os.path.realpath(mount.backing) == options.backing
         if ours or any(

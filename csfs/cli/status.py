@@ -8,6 +8,7 @@ import msgspec
 
 from csfs.cli.mounts import Container, Mounted, absolute, add_refusals, all_mounts
 from csfs.cli.say import say
+from csfs.cli.untouched import UntouchedPath
 
 _NOTHING, _ATTENTION = 1, 3
 """Exit statuses."""
@@ -22,7 +23,7 @@ class _Report(Mounted, kw_only=True):
 
 
 @click.command("status")
-@click.argument("mountpoints", nargs=-1)
+@click.argument("mountpoints", nargs=-1, type=UntouchedPath())
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, for programs.")
 @click.pass_context
 def command(context: click.Context, mountpoints: tuple[str, ...], as_json: bool) -> None:

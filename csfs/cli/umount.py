@@ -7,13 +7,14 @@ import time
 import click
 
 from csfs.cli.mounts import absolute, mount_at, unmount
+from csfs.cli.untouched import UntouchedPath
 
 _PATIENCE_SECONDS = 2.0
 """A command that just looks at the mount (`csfs status` on another terminal) makes it busy for a moment."""
 
 
 @click.command("umount")
-@click.argument("mountpoint")
+@click.argument("mountpoint", type=UntouchedPath())
 @click.option("--wait", default=60.0, show_default=True, metavar="SECONDS", help="For the daemon's end.")
 def command(mountpoint: str, wait: float) -> None:
     """Unmount MOUNTPOINT and wait until its daemon has ended.
@@ -30,11 +31,12 @@ def command(mountpoint: str, wait: float) -> None:
     if mount is None:
         raise click.ClickException(f"{path} is no csfs mount; `csfs status` lists them")
     daemon = _watch(mount.pid)
-    ended = unmount(path)
+    dead = mount.state == "dead"
+    ended = unmount(path, dead=dead)
     patient_until = time.monotonic() + _PATIENCE_SECONDS
     while "busy" in ended.stderr and time.monotonic() < patient_until:
         time.sleep(0.05)
-        ended = unmount(path)
+        ended = unmount(path, dead=dead)
     if ended.returncode != 0:
         reason = ended.stderr.strip()
         if "busy" in reason:

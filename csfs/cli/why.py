@@ -10,6 +10,7 @@ from csfs.cli.asking import explained, refusals_of
 from csfs.cli.facts import away_container, is_away, project_of
 from csfs.cli.mounts import Mounted, absolute, is_below, mount_of
 from csfs.cli.say import say
+from csfs.cli.untouched import UntouchedPath
 from csfs.domain import names
 from csfs.domain.printable import printable
 from csfs.domain.refusal_entry import RefusalEntry
@@ -19,7 +20,7 @@ _SHOWN = 5
 
 
 @click.command("why")
-@click.argument("path")
+@click.argument("path", type=UntouchedPath())
 @click.option("--json", "as_json", is_flag=True, help="State and refusals as JSON.")
 def command(path: str, as_json: bool) -> None:
     """Say what state PATH is in, who holds it, and why requests on it were refused.

@@ -334,8 +334,8 @@ def containers() -> Refusal:
     return Refusal(
         errno.EPERM,
         Rule.CONTAINERS,
-        "use one of them (`csfs status MOUNTPOINT` lists them); to have another, name it in the file of the"
-        " mount, and mount again: `csfs umount MOUNTPOINT && csfs mount --config FILE MOUNTPOINT`",
+        "use one of them (`csfs status MOUNTPOINT` lists them); to have another, name it in the file that the"
+        " mount was given, and mount again: `csfs umount MOUNTPOINT && csfs mount FILE MOUNTPOINT`",
     )
 
 
@@ -352,7 +352,7 @@ def away(detail: str) -> Refusal:
         errno.ENODEV,
         Rule.AWAY,
         "see that its filesystem is mounted, then mount again:"
-        " `csfs umount MOUNTPOINT && csfs mount --config FILE MOUNTPOINT`",
+        " `csfs umount MOUNTPOINT && csfs mount FILE MOUNTPOINT`",
         detail,
     )
 

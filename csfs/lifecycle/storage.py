@@ -34,10 +34,10 @@ def refuse_other_containers(store: Store, backings: Backings) -> None:
     if backings.is_one:
         told = ", ".join(sorted(identity.containers))
         raise WrongContainers(
-            f"{many} in containers ({told}): mount it with --config, and a file that names them"
+            f"{many} in containers ({told}): mount a file that names them (csfs mount FILE MOUNTPOINT)"
         )
     raise WrongContainers(
-        f"{many} in one backing directory, and none in a container: mount it without --config;"
+        f"{many} in one backing directory, and none in a container: mount that directory itself;"
         " to have containers, detach the projects here and attach them in an instance with another name"
     )
 
@@ -86,15 +86,17 @@ async def recognise(instance: Instance, backing: Backing, *, accept: bool = Fals
         )
     former = _refuse_other_name(instance, backing, found)
     if not found:
+        told = f"the storage of the container {backing.name}" if backing.name else "the storage"
         try:
             found = await in_thread(control.name_storage, backing.descriptor)
         except OSError as error:
-            log.warning("the storage cannot be given a name: %s", error)
+            log.warning("%s cannot be given a name: %s", told, error)
         else:
             if not found:
                 log.warning(
-                    "the storage cannot be given a name: what is called %s/storage in it is not of csfs's"
+                    "%s cannot be given a name: what is called %s/storage in it is not of csfs's"
                     " making; move it away, then mount again",
+                    told,
                     names.CONTROL,
                 )
     if former or found != known or backing.name not in (*instance.identity.containers, ""):

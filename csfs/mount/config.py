@@ -1,4 +1,4 @@
-"""The file of `csfs mount --config`: an instance, and the backing directory of each of its containers."""
+"""The file that `csfs mount` takes for BACKING: an instance, and the backing directory of each container."""
 
 import re
 import tomllib
@@ -50,7 +50,7 @@ def read(path: Path) -> Config:
             ' with a line NAME = "/backing/directory" for each'
         ) from error
     if not found.containers:
-        raise BadConfig(f"{path}: [containers] names none; mount a single directory without --config")
+        raise BadConfig(f"{path}: [containers] names none; a single directory is mounted without such a file")
     for name, backing in found.containers.items():
         if not _CONTAINER.match(name):
             raise BadConfig(

@@ -47,6 +47,10 @@ class CannotMount(Exception):
     """The mount did not come about; the message says why and what to do."""
 
 
+class WrongOptions(CannotMount):
+    """It cannot come about as it was asked for; trying again leads nowhere."""
+
+
 class Holder(msgspec.Struct):
     """Who has an instance mounted, or rebuilds its store; lies in the file that is locked for as long."""
 
@@ -60,7 +64,7 @@ class Holder(msgspec.Struct):
 def holding(options: MountOptions) -> Iterator[None]:
     """Makes this process the only one that has the instance's store. Raises CannotMount."""
     if not _NAME.match(options.instance):
-        raise CannotMount(
+        raise WrongOptions(
             f"{options.instance!r} is no name for an instance: use letters, digits, '.', '_' and '-'"
         )
     try:
@@ -130,7 +134,7 @@ def serve(
     try:
         own, fuse = Own.parse(options.fuse)
     except BadOption as error:
-        raise CannotMount(str(error)) from error
+        raise WrongOptions(str(error)) from error
     os.umask(0)
     limit = _raise_descriptor_limit()
     with holding(options):
@@ -184,7 +188,7 @@ async def _run(
     try:
         backings = Backings.open(options.backings, threads=own.threads)
     except Overlap as error:
-        raise CannotMount(str(error)) from error
+        raise WrongOptions(str(error)) from error
     _refuse_all_away(backings)
     _check_mountpoint(options.mountpoint)
     daily = DailyBackup(store, backup.place(options.directory), every=own.backup_seconds)

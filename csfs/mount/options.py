@@ -123,8 +123,8 @@ class MountOptions:
     def words(self) -> str:
         """What tells another command (`csfs recover`) of the same instance."""
         if self.containers:
-            return shlex.join(["--config", self.backing, "--state", os.fspath(self.state)])
-        return f"{self.backing} --instance {self.instance} --state {self.state}"
+            return shlex.join([self.backing, "--state", os.fspath(self.state)])
+        return shlex.join([self.backing, "--instance", self.instance, "--state", os.fspath(self.state)])
 
     @property
     def directory(self) -> Path:

@@ -54,24 +54,6 @@ def test_completions_know_the_commands(shell: str, tmp_path: Path) -> None:
     assert "attach" not in found
 
 
-def test_bash_takes_the_completions(tmp_path: Path) -> None:
-    (tmp_path / "csfs").write_text(csfs("completion", "bash"))
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin/csfs"
-    program.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c 'from csfs.cli.main import main; main(prog_name=\"csfs\")'"
-    )
-    program.chmod(0o755)
-    script = (
-        f". {tmp_path}/csfs; COMP_WORDS=(csfs una); COMP_CWORD=1; _csfs_completion csfs;"
-        ' echo "${COMPREPLY[@]}"; complete -p csfs'
-    )
-    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment)
-    assert done.stdout.splitlines()[0] == "unarchive", done.stderr
-    assert "_csfs_completion" in done.stdout
-
-
 def test_each_command_has_a_man_page() -> None:
     pages = manual.pages()
     assert set(pages) == {"csfs.1", "mount.csfs.8", *(f"csfs-{name}.1" for name in COMMANDS)}

@@ -34,6 +34,7 @@ def test_all_is_put_and_taken_away(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     found = files(tmp_path)
     assert {
+        "/etc/logrotate.d/csfs",
         "/sbin/mount.csfs",
         "/sbin/mount.fuse.csfs",
         "/usr/bin/csfs",

@@ -116,6 +116,16 @@ def test_mounting_again_after_a_crash_ends_the_dead_mount(sample: Path, make_lab
     assert not lab.is_mounted()
 
 
+def test_a_dead_mount_that_is_in_use_is_ended_all_the_same(make_lab: LabMaker) -> None:
+    lab = make_lab()
+    for end in (lab.try_mount, lab.umount):
+        (lab / "f").write_text("x")
+        with (lab / "f").open():
+            lab.kill()
+            end().ok()
+    assert not lab.is_mounted()
+
+
 def test_after_a_crash_in_place(sample: Path, make_lab: LabMaker) -> None:
     lab = make_lab(mounted=False)
     lab.mountpoint = lab.backing

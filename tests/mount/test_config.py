@@ -1,4 +1,4 @@
-"""The file of `csfs mount --config`: what it may say, and what is said of one that cannot be used."""
+"""The file that `csfs mount` takes for BACKING: what it may say, and what is said of one that is no use."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_the_state_is_optional(tmp_path: Path) -> None:
         ("ssd =", '".csfs" =', "'.csfs' is no name for a container"),
         ("ssd =", '"a/b" =', "'a/b' is no name for a container"),
         ("ssd =", '"" =', "'' is no name for a container"),
-        ('ssd = "/fast/projects"\nhdd = "/bulk/projects"', "", "names none.*without --config"),
+        ('ssd = "/fast/projects"\nhdd = "/bulk/projects"', "", "names none.*without such a file"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, before: str, after: str, said: str) -> None:
@@ -69,4 +69,4 @@ def test_one_backing_directory_is_the_case_of_one_container_at_the_root() -> Non
     assert one.words == "/data --instance lab1 --state /state"
     two = MountOptions("/c.toml", "/mnt", "lab1", Path("/state"), containers={"ssd": "/fast", "hdd": "/bulk"})
     assert two.backings == {b"ssd": "/fast", b"hdd": "/bulk"}
-    assert two.words == "--config /c.toml --state /state"
+    assert two.words == "/c.toml --state /state"

@@ -36,7 +36,7 @@ class ContainersLab(Lab):
 
     def try_mount(self) -> Done:
         self.write_config()
-        return self.csfs("mount", "--config", self.config, self.mountpoint, *self.options)
+        return self.csfs("mount", self.config, self.mountpoint, *self.options)
 
     def remount(self) -> None:
         self.umount().ok()
@@ -347,8 +347,10 @@ def test_with_a_config_and_without(lab: ContainersLab) -> None:
     lab.umount().ok()
     plain = ("--instance", "lab1", "--state", lab.state)
     ssd = lab.containers["ssd"]
-    lab.csfs("mount", ssd, lab.mountpoint, *plain).refused("1 projects in containers", "--config")
-    lab.csfs("check", ssd, *plain).refused("1 projects in containers", "--config")
+    lab.csfs("mount", ssd, lab.mountpoint, *plain).refused(
+        "1 projects in containers", "csfs mount FILE MOUNTPOINT"
+    )
+    lab.csfs("check", ssd, *plain).refused("1 projects in containers", "csfs mount FILE MOUNTPOINT")
     lab.mount()
     assert lab.state_of("ssd/CS-a") == "attached"
     lab.umount().ok()
@@ -357,7 +359,7 @@ def test_with_a_config_and_without(lab: ContainersLab) -> None:
     create(lab, "CS-b")
     lab.umount().ok()
     lab.name = "lab2"
-    lab.try_mount().refused("1 projects in one backing directory", "without --config")
+    lab.try_mount().refused("1 projects in one backing directory", "mount that directory itself")
     lab.csfs("mount", lab.containers["hdd"], lab.mountpoint, *single).ok()
     assert lab.state_of("CS-b") == "attached"
 
@@ -374,13 +376,15 @@ def test_containers_that_overlap(lab: ContainersLab, inner: str, said: str) -> N
 
 def test_what_does_not_go_together(lab: ContainersLab) -> None:
     lab.umount().ok()
-    lab.csfs("mount", "--config", lab.config).refused("name one mount point")
-    lab.csfs("mount", "--config", lab.config, lab.mountpoint, "--instance", "lab1").refused(
-        "does not go with"
-    )
-    lab.csfs("mount", lab.backing, lab.mountpoint).refused("--instance NAME, or --config FILE")
+    lab.csfs("mount", lab.config).refused("Missing argument 'MOUNTPOINT'")
+    lab.csfs("mount", lab.config, "").refused("MOUNTPOINT is empty")
+    lab.csfs("mount", "", lab.mountpoint, "--instance", "lab1").refused("BACKING is empty")
+    other = lab.csfs("mount", lab.config, lab.mountpoint, "--instance", "lab2")
+    assert other.refused("is for the instance lab1, not for lab2").code == 2
+    lab.csfs("mount", lab.backing, lab.mountpoint).refused("is a directory", "--instance NAME")
+    lab.csfs("mount", lab.backing / "c.toml", lab.mountpoint).refused("is not there", "--instance NAME")
     lab.config.write_text(lab.config.read_text() + "[more]\n")
-    lab.csfs("mount", "--config", lab.config, lab.mountpoint).refused("unknown field `more`", "[containers]")
+    lab.csfs("mount", lab.config, lab.mountpoint).refused("unknown field `more`", "[containers]")
 
 
 # -- the other commands ---------------------------------------------------------------------------------
@@ -389,19 +393,18 @@ def test_what_does_not_go_together(lab: ContainersLab) -> None:
 def test_check_knows_each(lab: ContainersLab) -> None:
     create(lab, "ssd/CS-a", "hdd/CS-b")
     lab.umount().ok()
-    config = ("--config", lab.config)
-    assert "2 projects" in lab.csfs("check", *config).ok().out
+    assert "2 projects" in lab.csfs("check", lab.config).ok().out
     (lab.containers["hdd"] / "CS-b/project.json").write_text("{}")
-    found = lab.csfs("check", *config).refused("document-differs P2 hdd/CS-b/project.json")
+    found = lab.csfs("check", lab.config).refused("document-differs P2 hdd/CS-b/project.json")
     assert "1 error" in found.out
-    assert "1 project," in lab.csfs("check", *config, "P1").ok().out
-    lab.csfs("check", *config, "hdd/CS-b").refused("P2 hdd/CS-b/project.json")
-    lab.csfs("check", *config, lab.containers["hdd"] / "CS-b").refused("P2 hdd/CS-b/project.json")
-    lab.csfs("check", *config, "usb/CS-b").refused("there is no project usb/CS-b")
-    assert "1 repaired" in lab.csfs("check", *config, "--repair").ok().out
+    assert "1 project," in lab.csfs("check", lab.config, "P1").ok().out
+    lab.csfs("check", lab.config, "hdd/CS-b").refused("P2 hdd/CS-b/project.json")
+    lab.csfs("check", lab.config, lab.containers["hdd"] / "CS-b").refused("P2 hdd/CS-b/project.json")
+    lab.csfs("check", lab.config, "usb/CS-b").refused("there is no project usb/CS-b")
+    assert "1 repaired" in lab.csfs("check", lab.config, "--repair").ok().out
     lab.containers["hdd"] = lab.backing / "nowhere"
     lab.write_config()
-    lab.csfs("check", *config).refused("unreadable P2 hdd/CS-b", "nowhere is not there")
+    lab.csfs("check", lab.config).refused("unreadable P2 hdd/CS-b", "nowhere is not there")
 
 
 def test_recover_finds_the_projects_of_all(lab: ContainersLab) -> None:
@@ -412,10 +415,10 @@ def test_recover_finds_the_projects_of_all(lab: ContainersLab) -> None:
     hdd = lab.containers["hdd"]
     lab.containers["hdd"] = lab.backing / "nowhere"
     lab.write_config()
-    lab.csfs("recover", "--config", lab.config).refused("nowhere cannot be read", "would be missing")
+    lab.csfs("recover", lab.config).refused("nowhere cannot be read", "would be missing")
     lab.containers["hdd"] = hdd
     lab.write_config()
-    found = lab.csfs("recover", "--config", lab.config).ok().out
+    found = lab.csfs("recover", lab.config).ok().out
     assert "P1 ssd/CS-a: archived" in found
     assert "P2 hdd/CS-b: attached" in found
     lab.mount()
@@ -454,3 +457,24 @@ def test_another_instance_is_seen_and_rescued_from_in_its_container(
         assert "shares its storage hdd with lab2" in lab.csfs("status", lab.mountpoint).ok().out
     finally:
         other.take_down()
+
+
+def test_a_storage_without_a_name_is_said_with_its_container(lab: ContainersLab) -> None:
+    lab.umount().ok()
+    storage = lab.containers["hdd"] / ".csfs/storage"
+    storage.unlink()
+    storage.mkdir()
+    said = lab.try_mount().ok().err
+    assert "the storage of the container hdd cannot be given a name" in said
+    assert "ssd" not in said
+
+
+def test_what_ls_advises_without_a_project_can_be_done(lab: ContainersLab) -> None:
+    lab.umount().ok()
+    # The first of the file is away: nothing can be made there.
+    lab.containers = {"usb": lab.backing / "nowhere", **lab.containers}
+    lab.mount()
+    advised = lab.csfs("ls", lab.mountpoint).ok().out.rpartition("csfs ")[2].split()
+    assert advised == ["create", str(lab / "ssd"), "TITLE"]
+    lab.csfs(*advised).ok()
+    assert lab.state_of("ssd/CS-title") == "attached"

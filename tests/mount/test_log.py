@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from csfs.cli import daemon_log
 from tests.mount.conftest import LabMaker
-from tests.mount.lab import Lab
+from tests.mount.lab import Lab, wait_for
 
 NASTY = b"x\x1b[31m\nWIPE\xff\xe2\x80\xae"
 SHOWN = r"x\x1b[31m\x0aWIPE\xff\u202e"
@@ -127,3 +129,41 @@ def test_what_an_error_says_is_harmless_too(form: str, capsys: pytest.CaptureFix
     assert is_harmless(told)
     assert told.startswith("{" if form == "json" else "20")
     assert told.replace("\\\\", "\\").count(r"x\x1b[31m") == 2
+
+
+def rotate(lab: Lab, place: Path) -> None:
+    """As logrotate does once a week, with what is installed for it."""
+    installed = (Path(__file__).parents[2] / "scripts/csfs.logrotate").read_text()
+    settings = place / "logrotate"
+    settings.write_text(installed.replace("/var/lib/csfs", str(lab.state)))
+    settings.chmod(0o644)
+    words = ["logrotate", "--force", "--state", place / "logrotate.state", settings]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("logrotate") is None, reason="rotates as root, with logrotate"
+)
+def test_logrotate(make_lab: LabMaker, tmp_path: Path) -> None:
+    lab = make_lab()
+    directory, pid = lab.state / lab.name, lab.pid
+    for lines in (1, 2):
+        lab.run("mkdir .csfs/x").refused("not permitted")
+        rotate(lab, tmp_path)
+        wait_for(lambda: "the log goes on here" in lab.log, "there is a new log")
+        assert "mkdir of .csfs/x" in (directory / "csfs.log.1").read_text()
+        assert len(list(directory.glob("csfs.log.*"))) == lines
+    assert (directory / "csfs.log.2.gz").exists()
+    assert lab.status["pid"] == pid
+    # A process of that number which does not write the log is not told: it may be anything.
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            holder = directory / "mounted"
+            was = holder.read_text()
+            holder.write_text(was.replace(str(pid), str(other.pid), 1))
+            rotate(lab, tmp_path)
+            holder.write_text(was)
+        finally:
+            other.kill()
+        assert other.wait() == -signal.SIGKILL
