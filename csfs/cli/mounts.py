@@ -211,9 +211,10 @@ def on_backing(mount: Mounted, path: str) -> str | None:
 def on_mount(mount: Mounted, path: str) -> str | None:
     """Where on a mount is what lies at an absolute path of a backing directory; None if not there."""
     for container in mount.containers:
-        if is_below(path, container.backing) and not container.away:
+        backing = os.path.realpath(container.backing)
+        if not container.away and is_below(path, backing):
             top = os.path.join(mount.mountpoint, container.name)
-            return os.path.normpath(os.path.join(top, os.path.relpath(path, container.backing)))
+            return os.path.normpath(os.path.join(top, os.path.relpath(path, backing)))
     return None
 
 

@@ -11,10 +11,19 @@ from csfs.cli.attach import attach
 from csfs.cli.deeds import deeds_of
 from csfs.cli.detach import detach
 from csfs.cli.facts import attribute, attributes_of, project_of
-from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, on_backing, on_mount, places
+from csfs.cli.mounts import (
+    Mounted,
+    absolute,
+    all_mounts,
+    is_below,
+    mount_of,
+    on_backing,
+    on_mount,
+    places,
+)
 from csfs.cli.relocation import Relocation
 from csfs.cli.staging import Note, Staging, is_directory
-from csfs.domain.state import State
+from csfs.domain.state import HELD, State
 
 _MOVABLE = (State.ATTACHED, State.ARCHIVED, State.DETACHED)
 
@@ -28,7 +37,8 @@ def command(project: str, destination: str) -> None:
     Within one filesystem of one mount this is one rename, as with `mv`. To another filesystem of the same
     mount the project is archived, copied, read back, and unarchived at the new place, under its number. To
     the mount of another instance it is handed over: detached here, attached there, under a new number.
-    DESTINATION may also be named by its path in the backing directory of a mount.
+    PROJECT and DESTINATION may also be named by their paths in the backing directory of a mount, or of one
+    of its containers.
 
     A move that was interrupted goes on when the same command is repeated. At each moment one whole copy is
     the project, and its source is removed only when the copy was read back and found to be the same.
@@ -43,8 +53,9 @@ def command(project: str, destination: str) -> None:
     Exit status: 0 moved, 1 refused or failed, 130 interrupted.
     """
     source = through_mount(absolute(project))
-    target = place_for(source, through_mount(absolute(destination)))
-    mount, other = mount_of(source), _mount_of_target(source, target)
+    mount = mount_of(source)
+    target = place_for(source, through_mount(absolute(destination), mount.mountpoint))
+    other = _mount_of_target(source, target)
     refuse_within_project(target, other)
     staging = Staging(target, "moving")
     repeat = f"csfs move {project} {destination}"
@@ -89,16 +100,18 @@ def _run(relocation: Relocation, repeat: str) -> None:
         raise click.ClickException(f"{error.message}\n  to go on afterwards: {repeat}") from error
 
 
-def through_mount(path: str) -> str:
-    """The path on a mount of what lies on its backing directory; any other path as it is."""
-    found = places()
-    if any(is_below(path, mountpoint) for mountpoint, _ in found):
+def through_mount(path: str, preferred: str = "") -> str:
+    """The path on a mount of what lies on its backing directory; any other path as it is.
+
+    Of several mounts that show it the one at `preferred` is meant, then one whose instance has it.
+    """
+    if any(is_below(path, mountpoint) for mountpoint, _ in places()):
         return path
-    covering = [place for place in found if is_below(path, place[1])]
-    if not covering:
+    shown = {mount.mountpoint: on_mount(mount, path) for mount in all_mounts()}
+    found = [(mountpoint, there) for mountpoint, there in shown.items() if there is not None]
+    if not found:
         return path
-    mountpoint, backing = max(covering, key=lambda place: len(place[1]))
-    return os.path.normpath(os.path.join(mountpoint, os.path.relpath(path, backing)))
+    return max(found, key=lambda each: (each[0] == preferred, attribute(each[1], "state") in HELD))[1]
 
 
 def place_for(source: str, destination: str) -> str:

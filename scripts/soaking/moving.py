@@ -39,6 +39,8 @@ class Moving:
         self.kills: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
         """How the project lay after the kills."""
+        self.repeats = 0
+        """Of the move that is under way."""
         self.whole_seconds = 0.0
         self.late_seconds = 0.0
         """Of that from when the copy has its place: removing the source, unarchiving."""
@@ -58,18 +60,17 @@ class Moving:
         self.whole_seconds, self.late_seconds = ended - began, ended - (placed or ended)
         self._check_finished()
         self._turn_round()
-        repeats = 0
         while self.kills.total() < kills and not self.wrong:
-            if repeats == _MOST_REPEATS:
+            if self.repeats == _MOST_REPEATS:
                 self._finish()
             elif self._killed_once():
-                repeats += 1
+                self.repeats += 1
                 self._check_whole()
                 continue
-            repeats = 0
+            self.repeats = 0
             self._check_finished()
             self._turn_round()
-        if not self.wrong and (repeats or not self.source.exists()):
+        if not self.wrong and (self.repeats or not self.source.exists()):
             self._finish()
             self._check_finished()
 
@@ -80,12 +81,11 @@ class Moving:
         share = self.random.random()
         reached = False
         with self._started() as process:
-            until = time.monotonic() + (0 if late else share * self.whole_seconds)
             if late:
                 _wait(lambda: process.poll() is not None or self.site.on_backing(self.target).exists())
-                until = time.monotonic() + share * self.late_seconds
+            began = time.monotonic()
             try:
-                process.wait(max(0.0, until - time.monotonic()))
+                process.wait(share * (self.late_seconds if late else self.whole_seconds))
             except subprocess.TimeoutExpired:
                 reached = True
                 if what != "daemon":
@@ -93,6 +93,8 @@ class Moving:
                 if what != "command":
                     self.site.kill()
             process.wait(_PATIENCE_SECONDS)
+            if not reached:
+                self._took(time.monotonic() - began, late=late)
             if process.returncode > 0 and (what == "command" or not reached):
                 self.wrong.append(f"the move was refused: {_told(process)}")
         if reached and what != "command":
@@ -102,6 +104,13 @@ class Moving:
             return False
         self.kills[f"{what}, {'late' if late else 'anywhere'}"] += 1
         return True
+
+    def _took(self, seconds: float, *, late: bool) -> None:
+        """The first move may have been slower than those after it: a moment after the end is none."""
+        if late:
+            self.late_seconds = min(self.late_seconds, seconds)
+        elif not self.repeats:
+            self.whole_seconds = min(self.whole_seconds, seconds)
 
     def _started(self) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -265,6 +265,25 @@ def test_a_source_that_changed_is_not_removed(two_storages: Lab, monkeypatch: py
     assert lab.attribute("slow/CS-a", "uid") == "P1"
 
 
+def test_the_age_of_the_lock_is_no_difference(two_storages: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mount tells a time of its own for cs.lock, which changes while the source is removed."""
+    lab = two_storages
+    before = project(lab)
+    words = [str(lab / "CS-a"), str(lab / "slow")]
+
+    def interrupt(self: relocation.Relocation) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(relocation.Relocation, "_remove", interrupt)
+        assert CliRunner().invoke(move.command, words).exit_code == 130
+    os.utime(lab.backing / "slow/CS-a/cs.lock", (10**9, 10**9))
+    lab.csfs("move", *words).ok()
+    assert contents(lab / "slow/CS-a") == before
+    assert not (lab / "CS-a").exists()
+    assert lab.attribute("slow/CS-a", "uid") == "P1"
+
+
 def test_a_clone_belongs_to_nobody(lab: Lab) -> None:
     before = project(lab)
     said = lab.csfs("clone", lab / "CS-a", lab / "CS-b").ok().out
