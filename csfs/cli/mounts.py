@@ -53,7 +53,9 @@ class Transition(msgspec.Struct, frozen=True):
 
     action: str
     done: int
-    """Of an attach: jobs that were read so far."""
+    """Of an attach: jobs that were read so far; of checksums: bytes."""
+    total: int = 0
+    """Of checksums: bytes to be read."""
 
 
 class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
