@@ -159,6 +159,27 @@ def test_between_two_views_of_one_directory_it_changes_hands(labs: tuple[Lab, La
     assert contents(other / "CS-b") == before
 
 
+def test_handed_over_it_can_be_killed_anywhere(labs: tuple[Lab, Lab]) -> None:
+    """Also between the two instances: repeated, it is attached to the one that was meant."""
+    lab, other = labs
+    before = project(lab)
+    inode = (lab / "CS-a").stat().st_ino
+    places = [(lab, "CS-a"), (other, "CS-b")]
+    kills = 0
+    for steps in ([1, 4], [6, 2], [8, 3], [10, 5], [12], [14], [16], [18]):
+        (owner, name), (taker, new) = places
+        kills += interrupted_and_repeated(
+            lab, owner / name, taker / new, lambda at: at.exists() and contents(at) == before, steps
+        )
+        assert (taker / new).stat().st_ino == inode
+        assert taker.state_of(new) == "attached"
+        assert contents(taker / new) == before
+        nothing_is_left(lab, other)
+        wait_for(lambda gone=owner / name: not gone.exists(), "its owner before sees that it has gone")
+        places.reverse()
+    assert kills >= 6
+
+
 def killed_at(lab: Lab, step: int, source: Path, target: Path) -> bool:
     """Runs the command, and kills it at a step of it; whether it came so far."""
     words = [sys.executable, "-c", KILLED_AT, str(step), "move", str(source), str(target)]
