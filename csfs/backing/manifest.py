@@ -7,7 +7,7 @@ from typing import Literal
 
 from csfs.backing.descriptor import Descriptor
 from csfs.domain import names
-from csfs.domain.manifest import Entry, Page, difference
+from csfs.domain.manifest import Entry, Page, difference, shown
 
 _BACKED = frozenset(name.encode() for name in (names.LOCK, *names.PROJECT_DOCUMENTS))
 """At the top of a project these are the store's, not the manifest's."""
@@ -48,16 +48,15 @@ def differences(project: Descriptor, pages: Iterable[Page]) -> Iterator[str]:
         at = page.directory
         for before in page.entries:
             path = page.directory + b"/" + before.name if page.directory else before.name
-            shown = os.fsdecode(path).encode(errors="backslashreplace").decode()
             try:
                 now = _entry(directory, before.name)
             except FileNotFoundError:
-                yield f"{shown} is missing"
+                yield f"{shown(page, before)} is missing"
                 if before.type == "directory":
                     missing.add(path)
                 continue
             if change := difference(before, now):
-                yield f"{shown} {change}"
+                yield f"{shown(page, before)} {change}"
                 if before.type == "directory":
                     missing.add(path)
 

@@ -49,21 +49,27 @@ def ask(path: str, operation: Callable[[], None]) -> None:
         raise Refused(f"{path}: {error.strerror}{said}", error.errno or 0) from error
 
 
-def ask_with(path: str, words: Sequence[str]) -> None:
-    """The same by a program: one that is told nothing but what it is to do. Raises Refused."""
-    since = _now()
-    process = subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )
-    _, told = process.communicate()
-    if process.returncode != 0:
-        reason = told.strip().rpartition(": ")[2]
-        raise Refused(f"{path}: {reason}{_said(path, {process.pid}, since)}")
+class Asked:
+    """The same by a program: one that is told nothing but what it is to do."""
+
+    def __init__(self, path: str, words: Sequence[str]) -> None:
+        self._path = path
+        self._since = _now()
+        self.process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+
+    def end(self) -> None:
+        """Returns when the program has ended. Raises Refused."""
+        _, told = self.process.communicate()
+        if self.process.returncode != 0:
+            reason = told.strip().rpartition(": ")[2]
+            raise Refused(f"{self._path}: {reason}{_said(self._path, {self.process.pid}, self._since)}")
 
 
 def explained(entry: RefusalEntry, mount: Mounted) -> list[str]:

@@ -1,17 +1,15 @@
 """`csfs attach`: `touch cs.lock`, with a bar and the reason if it is refused."""
 
+import os
 import sys
-import threading
 from pathlib import Path
 
 import click
-import msgspec
 
-from csfs.cli.asking import INTERRUPTED, Refused, ask
-from csfs.cli.mounts import Mounted, absolute, control_file, mount_of
+from csfs.cli.asking import INTERRUPTED, ask
+from csfs.cli.mounts import absolute, mount_of
+from csfs.cli.waiting import ask_and_wait
 from csfs.domain import names
-
-_LOOK_SECONDS = 0.2
 
 
 @click.command("attach")
@@ -30,24 +28,16 @@ def command(directory: str) -> None:
     """
     path = absolute(directory)
     mount = mount_of(path)
-    failure: list[Refused] = []
-
-    def work() -> None:
-        try:
-            attach(path)
-        except Refused as error:
-            failure.append(error)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
+    words = ["touch", os.path.join(path, names.LOCK)]
     try:
-        _show_progress(worker, mount, Path(path))
-        worker.join()
+        ask_and_wait(path, words, mount, "attaching", lambda: _jobs_in(path))
     except KeyboardInterrupt:
-        click.echo(f"\nthe mount goes on with it; see how it ends: csfs why {path}", err=True)
+        click.echo(
+            f"\ninterrupted; the mount may go on with it. To see how it ended: csfs why {path};"
+            f" if it is not attached then: csfs attach {path}",
+            err=True,
+        )
         sys.exit(INTERRUPTED)
-    if failure:
-        raise failure[0]
 
 
 def attach(path: str) -> None:
@@ -55,22 +45,5 @@ def attach(path: str) -> None:
     ask(path, Path(path, names.LOCK).touch)
 
 
-def _show_progress(worker: threading.Thread, mount: Mounted, directory: Path) -> None:
-    """A bar on a terminal until the worker has ended; a quick attach shows none."""
-    worker.join(_LOOK_SECONDS)
-    if not worker.is_alive():
-        return
-    total = sum(1 for each in directory.iterdir() if names.is_job(each.name))
-    with click.progressbar(length=total, label="jobs", file=sys.stderr) as bar:
-        while worker.is_alive():
-            bar.update(_jobs_read(mount, directory) - bar.pos)
-            worker.join(_LOOK_SECONDS)
-        bar.update(total - bar.pos)
-
-
-def _jobs_read(mount: Mounted, directory: Path) -> int:
-    status = msgspec.json.decode(control_file(mount, "status.json"))
-    path = absolute(str(directory))[len(mount.mountpoint) :].strip("/")
-    found = status["transitions"].get(path, {"done": 0})
-    done: int = found["done"]
-    return done
+def _jobs_in(path: str) -> int:
+    return sum(1 for name in os.listdir(path) if names.is_job(name))

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import click
 import msgspec
 import trio
 
+from csfs.cli.asking import INTERRUPTED
 from csfs.cli.instance_options import BackingCommand, chosen, instance_options
 from csfs.cli.mounts import devices, is_below, mount_of
 from csfs.cli.say import say
@@ -74,6 +76,7 @@ def command(
       0  nothing was found, or notes only, or all was repaired
       1  errors or warnings were found
       2  it could not be checked
+      130  interrupted: not all was looked at
 
     \b
     Examples:
@@ -91,7 +94,14 @@ def command(
             " and --state if need be"
         )
     with _opened(options, repair=repair) as store:
-        results, counts = _run(store, options, projects, repair=repair, show=not as_json)
+        try:
+            results, counts = _run(store, options, projects, repair=repair, show=not as_json)
+        except KeyboardInterrupt:
+            done = "what was repaired stays so" if repair else "nothing was changed"
+            click.echo(
+                f"\ninterrupted: not all was looked at, {done}; repeat the command to look at all", err=True
+            )
+            sys.exit(INTERRUPTED)
     if as_json:
         report = {"findings": results, **counts}
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
@@ -152,6 +162,7 @@ def _run(
     from csfs.lifecycle.check.check import Check
     from csfs.lifecycle.check.repair import now_ns
     from csfs.mount.daemon import is_held
+    from csfs.store.store import View
 
     try:
         backings = Backings.open(options.backings)
@@ -163,16 +174,16 @@ def _run(
         raise CannotCheck(str(error)) from error
     except OSError as error:
         raise CannotCheck(f"{options.backing}: {error.strerror}") from error
-    progress = _Progress()
+    places = [_place(store, options, project) for project in projects]
+    progress = _Progress(len(places) or len(store.read(View.projects)))
     check = Check(
         store,
         backings,
         mounted=not repair and is_held(options.directory),
         now_ns=min(clocks),
         skipped=devices(),
-        progress=progress.step,
+        progress=lambda: progress.step(check.projects),
     )
-    places = [_place(store, options, project) for project in projects]
     counts: Counter[str] = Counter()
     results = []
 
@@ -192,8 +203,10 @@ def _run(
             else:
                 results.append(result)
 
-    trio.run(work)
-    progress.clear()
+    try:
+        trio.run(work)
+    finally:
+        progress.clear()
     return results, {
         "projects": check.projects,
         "files": progress.files,
@@ -247,18 +260,30 @@ def _place(store: "Store", options: "MountOptions", project: str) -> bytes:
 
 
 class _Progress:
-    """A line on a terminal that tells how far it is; nothing elsewhere."""
+    """A line on a terminal that tells how far it is; nothing elsewhere.
 
-    def __init__(self) -> None:
+    The time left is guessed from how many of the `known` projects are done.
+    """
+
+    def __init__(self, known: int) -> None:
         self.files = 0
+        self._known = known
         self._shown = sys.stderr.isatty()
-        self._due = time.monotonic() + _PROGRESS_SECONDS
+        self._began = time.monotonic()
+        self._due = self._began
 
-    def step(self) -> None:
+    def step(self, projects: int) -> None:
+        """One more file; it lies in the so manieth project."""
         self.files += 1
-        if self._shown and self.files % 256 == 0 and time.monotonic() > self._due:
-            self._due = time.monotonic() + _PROGRESS_SECONDS
-            click.echo(f"\r\033[K{self.files} files", nl=False, err=True)
+        now = time.monotonic()
+        if self._shown and self.files % 256 == 0 and now > self._due:
+            self._due = now + _PROGRESS_SECONDS
+            line = f"{self.files} files, {self.files / (now - self._began):.0f}/s"
+            done = projects - 1
+            if done > 0 and projects <= self._known:
+                left = (now - self._began) / done * (self._known - done)
+                line += f", project {projects} of {self._known}, {timedelta(seconds=int(left))} left"
+            click.echo(f"\r\033[K{line}", nl=False, err=True)
 
     def clear(self) -> None:
         if self._shown:

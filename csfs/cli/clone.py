@@ -32,7 +32,8 @@ def command(project: str, destination: str, attached: bool) -> None:
     nobody, until it is attached. Where the backing filesystem can, the copy shares its blocks with the
     original (reflink), and takes no room until one of them is changed; otherwise each file is read back
     after it was copied. PROJECT may be in use: a file that is written meanwhile stops the copying, which
-    goes on when the command is repeated.
+    goes on when the command is repeated. PROJECT and DESTINATION may also be
+    named by their paths in the backing directory of a mount, or of one of its containers.
 
     \b
     Examples:
@@ -43,8 +44,9 @@ def command(project: str, destination: str, attached: bool) -> None:
     Exit status: 0 copied, 1 refused or failed, 130 interrupted.
     """
     source = through_mount(absolute(project))
-    target = place_for(source, through_mount(absolute(destination)))
-    mount, other = mount_of(source), mount_of(target)
+    mount = mount_of(source)
+    target = place_for(source, through_mount(absolute(destination), mount.mountpoint))
+    other = mount_of(target)
     refuse_within_project(target, other)
     facts = attributes_of(source)
     if "state" not in facts:

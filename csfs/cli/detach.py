@@ -4,7 +4,7 @@ import os
 
 import click
 
-from csfs.cli.asking import ask_with
+from csfs.cli.asking import Asked
 from csfs.cli.facts import attribute
 from csfs.cli.mounts import absolute, mount_of
 from csfs.domain import names
@@ -46,4 +46,4 @@ def detach(path: str) -> None:
             f" if that instance is gone: csfs rescue {path}"
         )
     # A process that is told of other things in the project may not remove its lock.
-    ask_with(path, ["unlink", os.path.join(path, names.LOCK)])
+    Asked(path, ["unlink", os.path.join(path, names.LOCK)]).end()

@@ -53,7 +53,9 @@ class Transition(msgspec.Struct, frozen=True):
 
     action: str
     done: int
-    """Of an attach: jobs that were read so far."""
+    """Of an attach: jobs that were read so far; of checksums: bytes."""
+    total: int = 0
+    """Of checksums: bytes to be read."""
 
 
 class Heartbeat(msgspec.Struct, kw_only=True, frozen=True):
@@ -217,9 +219,10 @@ def on_backing(mount: Mounted, path: str) -> str | None:
 def on_mount(mount: Mounted, path: str) -> str | None:
     """Where on a mount is what lies at an absolute path of a backing directory; None if not there."""
     for container in mount.containers:
-        if is_below(path, container.backing) and not container.away:
+        backing = os.path.realpath(container.backing)
+        if not container.away and is_below(path, backing):
             top = os.path.join(mount.mountpoint, container.name)
-            return os.path.normpath(os.path.join(top, os.path.relpath(path, container.backing)))
+            return os.path.normpath(os.path.join(top, os.path.relpath(path, backing)))
     return None
 
 

@@ -1,20 +1,28 @@
 """`csfs move`: one rename where that reaches; otherwise copied, read back, and removed at the old place."""
 
-import errno
 import os
+import shlex
 import sys
 
 import click
 
-from csfs.cli.asking import INTERRUPTED, Refused, ask
-from csfs.cli.attach import attach
+from csfs.cli.asking import INTERRUPTED
 from csfs.cli.deeds import deeds_of
-from csfs.cli.detach import detach
 from csfs.cli.facts import attribute, attributes_of, project_of
-from csfs.cli.mounts import Mounted, absolute, is_below, mount_of, on_backing, on_mount, places
+from csfs.cli.handing_over import hand_over, renamed
+from csfs.cli.mounts import (
+    Mounted,
+    absolute,
+    all_mounts,
+    is_below,
+    mount_of,
+    on_backing,
+    on_mount,
+    places,
+)
 from csfs.cli.relocation import Relocation
 from csfs.cli.staging import Note, Staging, is_directory
-from csfs.domain.state import State
+from csfs.domain.state import HELD, State
 
 _MOVABLE = (State.ATTACHED, State.ARCHIVED, State.DETACHED)
 
@@ -28,7 +36,8 @@ def command(project: str, destination: str) -> None:
     Within one filesystem of one mount this is one rename, as with `mv`. To another filesystem of the same
     mount the project is archived, copied, read back, and unarchived at the new place, under its number. To
     the mount of another instance it is handed over: detached here, attached there, under a new number.
-    DESTINATION may also be named by its path in the backing directory of a mount.
+    PROJECT and DESTINATION may also be named by their paths in the backing directory of a mount, or of one
+    of its containers.
 
     A move that was interrupted goes on when the same command is repeated. At each moment one whole copy is
     the project, and its source is removed only when the copy was read back and found to be the same.
@@ -43,11 +52,13 @@ def command(project: str, destination: str) -> None:
     Exit status: 0 moved, 1 refused or failed, 130 interrupted.
     """
     source = through_mount(absolute(project))
-    target = place_for(source, through_mount(absolute(destination)))
-    mount, other = mount_of(source), _mount_of_target(source, target)
+    mount = mount_of(source)
+    target = place_for(source, through_mount(absolute(destination), mount.mountpoint))
+    other = _mount_of_target(source, target)
     refuse_within_project(target, other)
+    there = _seen_by(other, mount, source)
     staging = Staging(target, "moving")
-    repeat = f"csfs move {project} {destination}"
+    repeat = shlex.join(["csfs", "move", project, destination])
     try:
         note = staging.note()
         if note is not None and note.source != source:
@@ -61,11 +72,17 @@ def command(project: str, destination: str) -> None:
                     f"{source} has been moved already: {target} is {attribute(target, 'state')}", err=True
                 )
                 return
-            if _moved_in_one_step(source, target, mount, other):
+            _refuse(source, target, there)
+            if mount.mountpoint == other.mountpoint and renamed(source, target):
                 return
             note = _begin(source, target, staging)
-        relocation = Relocation(note, staging, mount, other)
-        _run(relocation, repeat)
+        if there is not None:
+            hand_over(note, there, staging)
+        else:
+            _run(Relocation(note, staging, mount, other), repeat)
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted; no file was copied or removed\nto go on: {repeat}", err=True)
+        sys.exit(INTERRUPTED)
     except OSError as error:
         raise click.ClickException(
             f"{error.filename or target}: {error.strerror}; the source is as it was or the copy is whole."
@@ -89,16 +106,18 @@ def _run(relocation: Relocation, repeat: str) -> None:
         raise click.ClickException(f"{error.message}\n  to go on afterwards: {repeat}") from error
 
 
-def through_mount(path: str) -> str:
-    """The path on a mount of what lies on its backing directory; any other path as it is."""
-    found = places()
-    if any(is_below(path, mountpoint) for mountpoint, _ in found):
+def through_mount(path: str, preferred: str = "") -> str:
+    """The path on a mount of what lies on its backing directory; any other path as it is.
+
+    Of several mounts that show it the one at `preferred` is meant, then one whose instance has it.
+    """
+    if any(is_below(path, mountpoint) for mountpoint, _ in places()):
         return path
-    covering = [place for place in found if is_below(path, place[1])]
-    if not covering:
+    shown = {mount.mountpoint: on_mount(mount, path) for mount in all_mounts()}
+    found = [(mountpoint, there) for mountpoint, there in shown.items() if there is not None]
+    if not found:
         return path
-    mountpoint, backing = max(covering, key=lambda place: len(place[1]))
-    return os.path.normpath(os.path.join(mountpoint, os.path.relpath(path, backing)))
+    return max(found, key=lambda each: (each[0] == preferred, attribute(each[1], "state") in HELD))[1]
 
 
 def place_for(source: str, destination: str) -> str:
@@ -126,8 +145,8 @@ def _mount_of_target(source: str, target: str) -> Mounted:
         ) from error
 
 
-def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted) -> bool:
-    """Whether a rename did it; False if it has to be copied. Raises ClickException."""
+def _refuse(source: str, target: str, there: str | None) -> None:
+    """Passes if a move can begin. Raises ClickException."""
     if not is_directory(source):
         raise click.ClickException(f"{source} is no directory; csfs ls lists the projects")
     state = attribute(source, "state")
@@ -135,25 +154,18 @@ def _moved_in_one_step(source: str, target: str, mount: Mounted, other: Mounted)
         raise click.ClickException(
             f"{source} is {state or 'no project directory'}, which cannot be moved; see: csfs why {source}"
         )
-    lies = on_backing(mount, source) if mount.mountpoint != other.mountpoint else None
-    # Where both instances see the same directory, it changes hands where it lies.
-    there = None if lies is None else on_mount(other, lies)
     if os.path.lexists(target) and target != there:
         raise click.ClickException(f"{target} is there already; name another place, or move it aside")
     if not is_directory(os.path.dirname(target)):
         raise click.ClickException(f"{os.path.dirname(target)} is no directory; make it first")
-    if mount.mountpoint == other.mountpoint:
-        return _renamed(source, target)
-    if there is None:
-        return False
-    if state == State.ARCHIVED:
+    if there is not None and state == State.ARCHIVED:
         raise click.ClickException(f"{source} is archived; unarchive it first: csfs unarchive {source}")
-    detach(source)
-    if state == State.ATTACHED:
-        attach(there)
-    if there != target and not _renamed(there, target):
-        raise click.ClickException(f"{there} is handed over; to go on: csfs move {there} {target}")
-    return True
+
+
+def _seen_by(other: Mounted, mount: Mounted, source: str) -> str | None:
+    """Where another instance sees the very directory of the source; None if it does not."""
+    lies = on_backing(mount, source) if mount.mountpoint != other.mountpoint else None
+    return None if lies is None else on_mount(other, lies)
 
 
 def _has_moved(source: str, target: str, mount: Mounted) -> bool:
@@ -162,16 +174,6 @@ def _has_moved(source: str, target: str, mount: Mounted) -> bool:
     return attribute(target, "state") in _MOVABLE and any(
         place in (deed.path, deed.came_from) for deed in deeds_of(mount)
     )
-
-
-def _renamed(source: str, target: str) -> bool:
-    try:
-        ask(source, lambda: os.rename(source, target))
-    except Refused as refused:
-        if refused.error == errno.EXDEV:
-            return False
-        raise
-    return True
 
 
 def _begin(source: str, target: str, staging: Staging) -> Note:

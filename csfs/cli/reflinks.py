@@ -31,8 +31,14 @@ def _on_backing(mount: Mounted, path: str) -> str | None:
         found, seen = os.stat(lies, follow_symlinks=False), os.stat(path, follow_symlinks=False)
     except OSError:
         return None
-    same = found.st_ino == seen.st_ino and found.st_dev not in devices()
+    # Not by inode number: that is the mount's own where it shows several filesystems.
+    same = _identity(found) == _identity(seen) and found.st_dev not in devices()
     return lies if same and os.access(lies, os.R_OK | os.X_OK) else None
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    """What no two directories have in common: not even root sets the time of the last change."""
+    return (found.st_ctime_ns, found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid)
 
 
 def _can_share(directory: str) -> bool:

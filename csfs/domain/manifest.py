@@ -1,5 +1,6 @@
 """What an archived project consisted of, and when a file counts as changed."""
 
+import os
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     mtime_ns: int
     target: bytes = b""
     """Of a symlink."""
+    checksum: bytes = b""
+    """Of what a regular file holds: XXH3, 128 bits; empty where none was taken."""
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):
@@ -26,6 +29,12 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     directory: bytes
     """Relative to the project directory; empty for itself."""
     entries: list[Entry]
+
+
+def shown(page: Page, entry: Entry) -> str:
+    """The path of a file in the project, for people."""
+    path = page.directory + b"/" + entry.name if page.directory else entry.name
+    return os.fsdecode(path).encode(errors="backslashreplace").decode()
 
 
 def difference(before: Entry, now: Entry) -> str:

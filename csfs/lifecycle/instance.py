@@ -1,5 +1,6 @@
 """The instance on this node: its store, its backing directories, and the projects it knows."""
 
+import errno
 import logging
 import os
 import socket
@@ -98,6 +99,8 @@ class Instance:
         """By `Backings.identity` of their directories."""
         self.changed: Callable[[Project], None] = lambda project: None
         self.writers: Callable[[Project], list[str]] = lambda project: []
+        self.spawn: Callable[..., None] = _refuse_to_spawn
+        """Starts an async function in the background; see `checksums.serve`."""
         self.since = timestamp()
         self._liveness: dict[bytes, Liveness] = {}
         for each in backings.present:
@@ -374,3 +377,7 @@ def owner_of(directory: Descriptor) -> tuple[int, int]:
 def timestamp() -> str:
     """Now, ISO 8601 in UTC, as MongoDB's extended JSON has it: `2026-05-15T10:00:00.000Z`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _refuse_to_spawn(function: Callable[..., object], *arguments: object) -> None:
+    raise OSError(errno.EAGAIN, "the mount is only just beginning, or ending")

@@ -47,7 +47,15 @@ class Project:
     unsettled: str = ""
     """An action that failed half way, so that nothing may change before it is settled; see `intents`."""
     progress: int = 0
-    """Of an attach: jobs that were read so far."""
+    """Of an attach: jobs that were read so far. Of checksums: bytes."""
+    total: int = 0
+    """Of checksums: bytes to be read; see `checksums`."""
+    reading: str = ""
+    """How the last reading for checksums goes, or how it ended."""
+    stop_reading: trio.CancelScope | None = None
+    """While one is under way: what ends it."""
+    other_contents: list[str] = field(default_factory=list)
+    """What the last comparison found, until the project is unarchived, or that was refused."""
     new_jobs: dict[str, int] = field(default_factory=dict)
     """Jobs whose directory was just made -> the process that made it, and may be about to fill it."""
     export_failures: dict[str, str] = field(default_factory=dict)

@@ -53,13 +53,15 @@ async def unarchive(
 ) -> None:
     """Makes the archived project of `record` live again in the directory of `project`.
 
-    Raises Refusal EIO, naming the files, if something of its manifest is missing or changed and
-    `accept_changes` is not set; EBUSY unless quiescent; OSError.
+    Raises Refusal EIO, naming the files, if something of its manifest is missing or changed, or
+    `checksums.compare` has just found other contents, and `accept_changes` is not set; EBUSY unless
+    quiescent; OSError.
     """
     with transition(instance, project, "unarchive"):
+        other, project.other_contents = project.other_contents, []
         if not accept_changes:
             pages = instance.store.read(lambda view: list(view.manifest(record.number)))
-            found = await in_thread(_differences, project.directory, pages)
+            found = await in_thread(_differences, project.directory, pages) + other
             if found:
                 raise refusals.incomplete(found)
         after = instance.relocked(record, project.directory, project.path, archived=False)

@@ -16,7 +16,7 @@ import pyfuse3
 import trio
 
 from csfs.backing.backings import Backings, Overlap
-from csfs.lifecycle import documents, intents, leftovers, storage
+from csfs.lifecycle import checksums, documents, intents, leftovers, storage
 from csfs.lifecycle.daily_backup import DailyBackup
 from csfs.lifecycle.instance import Instance
 from csfs.lifecycle.recover import RECOVERING, STORE
@@ -239,6 +239,7 @@ async def _run(
             nursery.start_soon(mount.backlog.keep_looking)
             nursery.start_soon(daily.run)
             nursery.start_soon(intents.settle_failed, instance)
+            nursery.start_soon(checksums.serve, instance)
             nursery.start_soon(garbage.collect)
             nursery.start_soon(_obey_signals, reopen_log)
             nursery.start_soon(service.keep_alive)

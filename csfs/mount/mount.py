@@ -219,6 +219,7 @@ class Mount:
                 shown(project.path): {
                     "action": project.transition,
                     "done": project.progress,
+                    "total": project.total,
                 }
                 for project in instance.projects.values()
                 if project.transition

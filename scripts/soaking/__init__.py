@@ -1,1 +1,1 @@
-"""What `scripts/soak` does: a stress of the data, checked against a model, and a mixed load, watched."""
+"""What `scripts/soak` does: a stress of the data against a model, a mixed load, watched, moves, killed."""

@@ -1,5 +1,6 @@
 """`scripts/soak`: stresses a mount for a given time, and says whether all was right."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from soaking import integrity, samples
+from soaking import integrity, moving, samples
 from soaking.load import Load, is_whole
 from soaking.mounting import complaints, mounted
+from soaking.sites import KINDS
 
 _SAMPLES_SECONDS = 10.0
 
@@ -23,24 +25,46 @@ _SAMPLES_SECONDS = 10.0
 @click.option(
     "--growth", default=16.0, show_default=True, help="MiB by which the daemon may grow, see below."
 )
-@click.option("--only", type=click.Choice(["data", "load"]), help="One of the two, for the whole time.")
+@click.option(
+    "--only", type=click.Choice(["data", "load", "move"]), help="One of the two, for the whole time; or move."
+)
 @click.option("--place", type=click.Path(file_okay=False, path_type=Path), help="Where the data is made.")
-def main(minutes: float, seed: int | None, growth: float, only: str | None, place: Path | None) -> None:
+@click.option("--size", default=512, show_default=True, help="MiB of the project of --only move.")
+@click.option("--kills", default=20, show_default=True, help="Of each way of moving, with --only move.")
+def main(
+    minutes: float,
+    seed: int | None,
+    growth: float,
+    only: str | None,
+    place: Path | None,
+    size: int,
+    kills: int,
+) -> None:
     """A data stress against a model, with and without kernel passthrough; then a mixed load, watched.
 
-    In the second half of the load the daemon's memory may not grow by more than --growth MiB. The last line
-    is the verdict; the exit status is 1 if anything was wrong.
+    In the second half of the load the daemon's memory may not grow by more than --growth MiB. With
+    --only move, as root, a project is moved to another filesystem and back, and to another container and
+    back, killed at random moments and repeated, however long that takes. The last line is the verdict; the
+    exit status is 1 if anything was wrong.
     """
     seed = time.time_ns() % 1_000_000 if seed is None else seed
-    click.echo(f"seed {seed}, {minutes:g} minutes")
+    if only == "move":
+        if os.geteuid() != 0:
+            raise click.ClickException("--only move mounts filesystems of its own: run it as root")
+        click.echo(f"seed {seed}, {size} MiB, {kills} kills")
+    else:
+        click.echo(f"seed {seed}, {minutes:g} minutes")
     directory = Path(tempfile.mkdtemp(prefix="csfs-soak-", dir=place)).resolve()
     share = minutes * 60 / (1 if only else 2)
     wrong: list[str] = []
     try:
-        if only != "load":
+        if only == "move":
+            for number, kind in enumerate(KINDS):
+                wrong += moving.soak(kind, directory / kind, size << 20, kills, seed + number, click.echo)
+        if only in (None, "data"):
             wrong += _data(directory, share / 2, seed, ())
             wrong += _data(directory, share / 2, seed + 1, ("nopassthrough",))
-        if only != "data":
+        if only in (None, "load"):
             wrong += _load(directory, share, growth)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -36,7 +36,7 @@ class ContainersLab(Lab):
 
     def try_mount(self) -> Done:
         self.write_config()
-        return self.csfs("mount", self.config, self.mountpoint, *self.options)
+        return self.csfs("mount", "--config", self.config, self.mountpoint, *self.options)
 
     def remount(self) -> None:
         self.umount().ok()
@@ -214,6 +214,68 @@ def test_csfs_move_copies_from_one_to_another(lab: ContainersLab) -> None:
     assert (lab.containers["hdd"] / "CS-a/f").read_text() == "x\n"
     lab.csfs("move", lab / "hdd/CS-a", lab.mountpoint).refused("lie its containers")
     assert lab.state_of("hdd/CS-a") == "attached"
+
+
+def test_csfs_move_and_clone_take_paths_of_the_backing_directories(
+    lab: ContainersLab, tmp_path: Path
+) -> None:
+    """Also of one that is named through a symlink; the mount that has the project is meant."""
+    (tmp_path / "fast").symlink_to(lab.containers["ssd"])
+    lab.umount().ok()
+    lab.containers["ssd"] = tmp_path / "fast"
+    lab.mount()
+    (tmp_path / "lab2").mkdir()
+    other = Lab("lab2", lab.containers["hdd"], tmp_path / "lab2", lab.state)
+    other.mount()
+    try:
+        create(lab, "ssd/CS-a")
+        lab.run("echo x > ssd/CS-a/f && mkdir hdd/done").ok()
+        lab.csfs("move", tmp_path / "fast/CS-a", lab.containers["hdd"] / "done").ok()
+        assert os.listdir(lab / "ssd") == []
+        assert (lab.state_of("hdd/done/CS-a"), number(lab, "hdd/done/CS-a")) == ("attached", "P1")
+        moved = lab.containers["hdd"] / "done/CS-a"
+        inode = moved.stat().st_ino
+        lab.csfs("move", moved, lab.containers["hdd"] / "CS-b").ok()
+        assert (lab.containers["hdd"] / "CS-b").stat().st_ino == inode
+        assert lab.state_of("hdd/CS-b") == "attached"
+        wait_for(lambda: other.state_of("CS-b") == "foreign", "the owner is seen")
+        lab.csfs("clone", lab.containers["hdd"] / "CS-b", lab.containers["disk"]).ok()
+        assert lab.state_of("disk/CS-b") == "detached"
+        assert (lab / "disk/CS-b/f").read_text() == "x\n"
+    finally:
+        other.take_down()
+
+
+def test_a_clone_shares_its_blocks_within_and_between_containers(lab: ContainersLab, tmp_path: Path) -> None:
+    """Two containers on one filesystem that can, beside others."""
+    image, disk = tmp_path / "image", tmp_path / "xfs"
+    image.touch()
+    os.truncate(image, 400 << 20)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
+    disk.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    try:
+        lab.umount().ok()
+        for name in ("one", "two"):
+            (disk / name).mkdir()
+            lab.containers[name] = disk / name
+        lab.mount()
+        create(lab, "one/CS-a")
+        data = os.urandom(1 << 20) * 60
+        (lab / "one/CS-a/large").write_bytes(data)
+        os.sync()
+        room = os.statvfs(disk).f_bfree
+        lab.csfs("clone", lab / "one/CS-a", lab / "one/CS-b").ok()
+        lab.csfs("clone", disk / "one/CS-a", disk / "two").ok()
+        taken = (room - os.statvfs(disk).f_bfree) * os.statvfs(disk).f_bsize
+        assert taken < 20 << 20
+        assert (lab / "one/CS-b/large").read_bytes() == data
+        assert (lab / "two/CS-a/large").read_bytes() == data
+        lab.csfs("clone", lab / "one/CS-a", lab / "disk/CS-a").ok()
+        assert (lab / "disk/CS-a/large").read_bytes() == data
+    finally:
+        lab.umount().ok()
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_csfs_move_to_an_instance_that_has_the_same_storage_copies_nothing(

@@ -4,12 +4,18 @@ import errno
 import json
 import os
 import pty
+import re
+import select
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from csfs.cli.sample.project import many_files
 from tests.mount.conftest import LabMaker
 from tests.mount.lab import Lab, wait_for
 
@@ -131,8 +137,8 @@ def test_outside_of_a_mount(make_lab: LabMaker, tmp_path: Path, command: str) ->
     lab.csfs(command, tmp_path).refused("does not lie in a csfs mount", "csfs status")
 
 
-def on_a_terminal(*words: str | Path) -> str:
-    """What a command shows there."""
+def on_a_terminal(*words: str | Path, interrupt: Callable[[], bool] | None = None, code: int = 0) -> str:
+    """What a command shows there; it gets a SIGINT as soon as `interrupt` holds."""
     outer, inner = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
     environment.pop("NO_COLOR", None)
@@ -141,13 +147,20 @@ def on_a_terminal(*words: str | Path) -> str:
         os.close(inner)
         shown = b""
         try:
-            while part := os.read(outer, 1 << 16):
-                shown += part
+            while True:
+                if interrupt is not None and interrupt():
+                    process.send_signal(signal.SIGINT)
+                    interrupt = None
+                if select.select([outer], [], [], 0.02)[0]:
+                    part = os.read(outer, 1 << 16)
+                    if not part:
+                        break
+                    shown += part
         except OSError as error:
             assert error.errno == errno.EIO, error  # the other side is closed
         finally:
             os.close(outer)
-        assert process.wait(20) == 0, shown
+        assert process.wait(20) == code, shown
     return shown.decode(errors="replace")
 
 
@@ -159,3 +172,143 @@ def test_colours_and_bars_on_a_terminal(sample: Path, lab: Lab) -> None:
     assert "cloning CS-b" in shown
     assert "/s" in shown
     assert lab.state_of("CS-b") == "detached"
+
+
+def test_an_attach_shows_its_jobs_and_can_be_left_alone(sample: Path, lab: Lab) -> None:
+    document = (sample / "J1/job.json").read_bytes()
+    for number in range(1000, 4000):
+        (sample / f"J{number}").mkdir()
+        (sample / f"J{number}/job.json").write_bytes(document.replace(b'"J1"', b'"J%d"' % number))
+    shown = on_a_terminal("attach", lab / "CS-a")
+    assert "attaching" in shown
+    assert re.search(r"\d+/30\d\d", shown)
+    assert re.search(r"jobs\W.*/s", shown)
+    lab.csfs("detach", lab / "CS-a").ok()
+    shown = on_a_terminal("attach", lab / "CS-a", interrupt=lambda: bool(under_way(lab)), code=130)
+    assert "interrupted; the mount may go on with it" in shown
+    wait_for(lambda: under_way(lab) == 0, "the mount has gone on with it", 60)
+    assert lab.state_of("CS-a") == "attached"
+    lab.csfs("attach", lab / "CS-a").ok()
+
+
+def under_way(lab: Lab) -> int:
+    """Jobs or bytes that the action on CS-a has done, and one more; 0 if none is under way."""
+    transitions = lab.status["transitions"]
+    assert isinstance(transitions, dict)
+    done: int = transitions["CS-a"]["done"] + 1 if "CS-a" in transitions else 0
+    return done
+
+
+def altered(path: Path) -> None:
+    """Something else of the same size and time is in a file."""
+    found = path.stat()
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_checksums_tell_what_size_and_time_do_not(sample: Path, lab: Lab) -> None:
+    lab.csfs("attach", lab / "CS-a").ok()
+    lab.csfs("archive", lab / "CS-a").ok()
+    altered(sample / "J1/job.log")
+    lab.csfs("unarchive", lab / "CS-a").ok()
+    lab.csfs("archive", "--checksum", lab / "CS-a").ok()
+    assert lab.attribute("CS-a", "reading") == "done"
+    altered(sample / "J1/job.log")
+    refused = lab.csfs("unarchive", lab / "CS-a").refused("J1/job.log holds something else than before")
+    assert f"csfs unarchive --accept-changes {lab / 'CS-a'}" in refused.err
+    assert lab.state_of("CS-a") == "archived"
+    altered(sample / "J1/job.log")
+    lab.run("mkdir sub && cp -a CS-a sub/ && rm -rf CS-a").ok()
+    lab.csfs("unarchive", lab / "sub/CS-a").ok()
+    assert (lab.state_of("sub/CS-a"), lab.attribute("sub/CS-a", "uid")) == ("attached", "P1")
+    lab.csfs("archive", "--checksum", lab / "sub/CS-a").ok()
+    altered(lab.backing / "sub/CS-a/J1/job.log")
+    lab.csfs("unarchive", "--accept-changes", lab / "sub/CS-a").ok()
+    lab.csfs("detach", lab / "sub/CS-a").ok()
+    lab.csfs("archive", "--checksum", lab / "sub/CS-a").refused("only an attached project is archived")
+
+
+def test_reading_for_checksums_is_shown_interrupted_and_repeated(sample: Path, lab: Lab) -> None:
+    """Meanwhile the project can be read, and the mount answers."""
+    lab.csfs("attach", lab / "CS-a").ok()
+    with (lab / "CS-a/J1/huge").open("wb") as file:
+        file.truncate(80 << 30)
+
+    def is_read_meanwhile() -> bool:
+        if under_way(lab) < 1 << 28:
+            return False
+        before = time.monotonic()
+        assert (lab / "CS-a/J1/job.log").read_bytes()
+        lab.run("ls CS-a CS-a/J2 && mkdir other && rmdir other").ok()
+        lab.run("chmod u+w CS-a").refused("busy")
+        assert time.monotonic() - before < 5
+        return under_way(lab) > 0
+
+    shown = on_a_terminal("archive", "--checksum", lab / "CS-a", interrupt=is_read_meanwhile, code=130)
+    assert "taking checksums" in shown
+    assert "/s" in shown
+    assert f"interrupted; {lab / 'CS-a'} is archived, with checksums of a part of its files" in shown
+    assert f"to go on: csfs archive --checksum {lab / 'CS-a'}" in shown
+    wait_for(lambda: lab.attribute("CS-a", "reading") == "stopped", "the mount has stopped")
+    os.truncate(sample / "J1/huge", 3 << 30)
+    lab.csfs("unarchive", "--accept-changes", lab / "CS-a").ok()
+    lab.csfs("archive", "--checksum", lab / "CS-a").ok()
+    is_comparing = lambda: under_way(lab) > 1  # noqa: E731
+    shown = on_a_terminal("unarchive", lab / "CS-a", interrupt=is_comparing, code=130)
+    assert f"interrupted; {lab / 'CS-a'} is archived" in shown
+    assert f"to go on: csfs unarchive {lab / 'CS-a'}" in shown
+    wait_for(lambda: lab.attribute("CS-a", "reading") == "stopped", "the mount has stopped")
+    shown = on_a_terminal("unarchive", lab / "CS-a")
+    assert "comparing checksums" in shown
+    assert lab.state_of("CS-a") == "attached"
+
+
+def test_a_mount_ends_while_it_reads_for_checksums(sample: Path, lab: Lab) -> None:
+    lab.csfs("attach", lab / "CS-a").ok()
+    with (lab / "CS-a/J1/huge").open("wb") as file:
+        file.truncate(80 << 30)
+    lab.csfs("archive", lab / "CS-a").ok()
+    os.setxattr(lab / "CS-a", "user.csfs.archive", b"checksum")
+    assert lab.attribute("CS-a", "reading") == "under way"
+    lab.umount().ok()
+    lab.mount()
+    assert lab.state_of("CS-a") == "archived"
+    lab.run("chmod u+w CS-a").ok()
+    assert lab.state_of("CS-a") == "attached"
+
+
+def test_check_tells_how_far_it_is(sample: Path, lab: Lab) -> None:
+    many_files(sample, 30_000)
+    lab.csfs("attach", lab / "CS-a").ok()
+    words = ["check", lab.backing, "--instance", lab.name, "--state", lab.state]
+    shown = on_a_terminal(*words)
+    assert "1 project, " in shown
+    assert re.search(r"\d+ files, \d+/s", shown)
+
+
+def test_an_interrupted_check_says_so(sample: Path, lab: Lab) -> None:
+    many_files(sample, 30_000)
+    lab.csfs("attach", lab / "CS-a").ok()
+    words = ["check", str(lab.backing), "--instance", lab.name, "--state", str(lab.state)]
+    command = [sys.executable, "-m", "csfs", *words]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: str(sample) in open_files(process.pid), "it looks at the project")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130, said
+    assert "interrupted: not all was looked at, nothing was changed" in said
+
+
+def open_files(pid: int) -> str:
+    """What a process has open, in one text; what it closes meanwhile is left out."""
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(each))
+        except FileNotFoundError:
+            continue
+    return "\n".join(found)

@@ -159,6 +159,27 @@ def test_between_two_views_of_one_directory_it_changes_hands(labs: tuple[Lab, La
     assert contents(other / "CS-b") == before
 
 
+def test_handed_over_it_can_be_killed_anywhere(labs: tuple[Lab, Lab]) -> None:
+    """Also between the two instances: repeated, it is attached to the one that was meant."""
+    lab, other = labs
+    before = project(lab)
+    inode = (lab / "CS-a").stat().st_ino
+    places = [(lab, "CS-a"), (other, "CS-b")]
+    kills = 0
+    for steps in ([1, 4], [6, 2], [8, 3], [10, 5], [12], [14], [16], [18]):
+        (owner, name), (taker, new) = places
+        kills += interrupted_and_repeated(
+            lab, owner / name, taker / new, lambda at: at.exists() and contents(at) == before, steps
+        )
+        assert (taker / new).stat().st_ino == inode
+        assert taker.state_of(new) == "attached"
+        assert contents(taker / new) == before
+        nothing_is_left(lab, other)
+        wait_for(lambda gone=owner / name: not gone.exists(), "its owner before sees that it has gone")
+        places.reverse()
+    assert kills >= 6
+
+
 def killed_at(lab: Lab, step: int, source: Path, target: Path) -> bool:
     """Runs the command, and kills it at a step of it; whether it came so far."""
     words = [sys.executable, "-c", KILLED_AT, str(step), "move", str(source), str(target)]
@@ -262,6 +283,25 @@ def test_a_source_that_changed_is_not_removed(two_storages: Lab, monkeypatch: py
     lab.run("rm -rf slow/CS-a").ok()
     lab.csfs("move", *words).ok()
     assert (lab / "slow/CS-a/new").read_text() == "of today"
+    assert lab.attribute("slow/CS-a", "uid") == "P1"
+
+
+def test_the_age_of_the_lock_is_no_difference(two_storages: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mount tells a time of its own for cs.lock, which changes while the source is removed."""
+    lab = two_storages
+    before = project(lab)
+    words = [str(lab / "CS-a"), str(lab / "slow")]
+
+    def interrupt(self: relocation.Relocation) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(relocation.Relocation, "_remove", interrupt)
+        assert CliRunner().invoke(move.command, words).exit_code == 130
+    os.utime(lab.backing / "slow/CS-a/cs.lock", (10**9, 10**9))
+    lab.csfs("move", *words).ok()
+    assert contents(lab / "slow/CS-a") == before
+    assert not (lab / "CS-a").exists()
     assert lab.attribute("slow/CS-a", "uid") == "P1"
 
 

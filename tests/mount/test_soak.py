@@ -13,7 +13,7 @@ from tests.mount.lab import Lab
 TOP = Path(__file__).parents[2]
 sys.path.insert(0, str(TOP / "scripts"))
 
-from soaking import integrity, samples  # noqa: E402
+from soaking import integrity, moving, project_model, samples  # noqa: E402
 from soaking.samples import MEBIBYTE, Sample  # noqa: E402
 
 
@@ -34,6 +34,41 @@ def test_a_short_run(what: str, seconds: float, seed: int) -> None:
         assert sum(map(int, re.findall(r"data: (\d+) steps", done.stdout))) > 200
     else:
         assert len(re.findall(r"^ +\d+ +\d+\.\d", done.stdout, re.MULTILINE)) >= 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts filesystems of its own: needs root")
+def test_a_move_is_killed_and_repeated(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert moving.soak("containers", tmp_path / "site", 2 * MEBIBYTE, 4, 20262, said.append) == []
+    assert sum(line.startswith("  killed") for line in said) == 4
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_move_that_went_wrong_is_seen(tmp_path: Path) -> None:
+    """A byte that differs, a file that is missing, one too many, a hard link that has become a copy."""
+    project_model.make(tmp_path / "CS-a", MEBIBYTE, 1)
+    model = project_model.model_of(tmp_path / "CS-a")
+    assert project_model.differences(tmp_path / "CS-a", model) == []
+    job = tmp_path / "CS-a/J101"
+    image = job / "J101_005_volume_map.mrc"
+    status = image.stat()
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 1
+    image.write_bytes(content)
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (job / "raw").unlink()
+    (job / "new").touch()
+    linked = (job / "final_2.mrc").read_bytes()
+    (job / "final_2.mrc").unlink()
+    (job / "final_2.mrc").write_bytes(linked)
+    found = "\n".join(project_model.differences(tmp_path / "CS-a", model))
+    for words in (
+        "J101/J101_005_volume_map.mrc: content is",
+        "J101/raw is missing",
+        "J101/new is new",
+        "J101/final_2.mrc: linked is ''",
+    ):
+        assert words in found
 
 
 def test_what_is_wrong_is_seen(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
 from csfs.domain import names, refusals
 from csfs.domain.lock import Lock
 from csfs.domain.state import HELD, State
-from csfs.lifecycle import processes
+from csfs.lifecycle import checksums, processes
 from csfs.lifecycle.archive import archive
 from csfs.lifecycle.detach import detach, let_go
 from csfs.lifecycle.held_lock import unlock
@@ -33,7 +33,11 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _UNARCHIVE = b"user.csfs.unarchive"
 _HEARTBEAT = b"user.csfs.heartbeat"
 _RESCUE = b"user.csfs.rescue"
+_ARCHIVE = b"user.csfs.archive"
 _ACCEPT_CHANGES = b"accept-changes"
+_CHECKSUM = b"checksum"
+_COMPARE = b"compare"
+_STOP = b"stop"
 
 
 class ProjectDirectory(Directory):
@@ -251,6 +255,8 @@ class ProjectDirectory(Directory):
         if project.export_failures:
             failed = (f"{path}: {why}" for path, why in sorted(project.export_failures.items()))
             found[b"user.csfs.export_failed"] = "; ".join(failed)
+        if project.reading:
+            found[b"user.csfs.reading"] = project.reading
         if project.verdict.reason:
             found[b"user.csfs.reason"] = project.verdict.reason
         return found
@@ -271,10 +277,22 @@ class ProjectDirectory(Directory):
         if name == _RESCUE:
             await rescue(self.mount.instance, self.own, attribute_text(value))
             return
-        if name == _UNARCHIVE and value == _ACCEPT_CHANGES:
+        if name in (_ARCHIVE, _UNARCHIVE) and value == _STOP:
+            checksums.stop(self.own)
+            return
+        if name == _ARCHIVE and value == _CHECKSUM and self.own.state is State.ARCHIVED:
+            checksums.begin(self.mount.instance, self.own, self.own.held, "checksum")
+            return
+        if name == _UNARCHIVE and value in (_ACCEPT_CHANGES, _COMPARE):
             project = self.own
             record = project.record if project.state is State.ARCHIVED else None
             record = record or await returning(self.mount.instance, project)
+            if value == _COMPARE:
+                if record is None:
+                    project.reading = checksums.DONE
+                else:
+                    checksums.begin(self.mount.instance, project, record, "compare")
+                return
             if record is not None:
                 mode = stat.S_IMODE(os.fstat(self.descriptor.fd).st_mode) | stat.S_IWUSR
                 await self._unarchive(record, mode, accept_changes=True)
