@@ -1,5 +1,6 @@
 """What some tests count is told at the end of the run, also if several processes share the work."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -24,6 +25,12 @@ _points = Points()
 @pytest.fixture
 def points() -> Points:
     return _points
+
+
+def pytest_sessionstart() -> None:
+    """Ctrl-C ends what the tests start, also if a shell runs them in the background and so ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

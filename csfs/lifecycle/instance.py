@@ -248,6 +248,7 @@ class Instance:
             project.new_jobs.clear()
             project.export_failures.clear()
         if changed:
+            project.reading = ""
             self.changed(project)
 
     def enter(self, project: Project, record: records.Project | None, sight: Sight) -> None:

@@ -51,7 +51,7 @@ class Project:
     total: int = 0
     """Of checksums: bytes to be read; see `checksums`."""
     reading: str = ""
-    """How the last reading for checksums goes, or how it ended."""
+    """How the last reading for checksums goes, or how it ended; empty in the next state."""
     stop_reading: trio.CancelScope | None = None
     """While one is under way: what ends it."""
     other_contents: list[str] = field(default_factory=list)

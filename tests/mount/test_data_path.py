@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -106,10 +107,25 @@ def test_backing_ids_are_given_back(data_lab: Lab) -> None:
         path.write_bytes(b"x")
         assert path.read_bytes() == b"x"
     wait_for(lambda: data_lab.status["open_files"] == 0, "all handles are released")
-    fds = len(os.listdir(f"/proc/{data_lab.pid}/fd"))
+    before = open_by(data_lab.pid)
     for n in range(300):
         (data_lab / f"CS-a/J1/{n}").unlink()
-    wait_for(lambda: len(os.listdir(f"/proc/{data_lab.pid}/fd")) <= fds, "no descriptor is left")
+    try:
+        wait_for(lambda: open_by(data_lab.pid).total() <= before.total(), "no descriptor is left")
+    except AssertionError:
+        assert not open_by(data_lab.pid) - before
+        raise
+
+
+def open_by(pid: int) -> Counter[str]:
+    """What the descriptors of a process lead to, and how many lead there."""
+    found = Counter[str]()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found[os.readlink(descriptor)] += 1
+        except FileNotFoundError:
+            continue
+    return found
 
 
 WORKER = """

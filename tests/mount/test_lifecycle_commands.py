@@ -137,8 +137,10 @@ def test_outside_of_a_mount(make_lab: LabMaker, tmp_path: Path, command: str) ->
     lab.csfs(command, tmp_path).refused("does not lie in a csfs mount", "csfs status")
 
 
-def on_a_terminal(*words: str | Path, interrupt: Callable[[], bool] | None = None, code: int = 0) -> str:
-    """What a command shows there; it gets a SIGINT as soon as `interrupt` holds."""
+def on_a_terminal(
+    *words: str | Path, interrupt: Callable[[], bool] | None = None, after: str = "", code: int = 0
+) -> str:
+    """What a command shows there; it gets a SIGINT as soon as it has shown `after`, and `interrupt` holds."""
     outer, inner = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
     environment.pop("NO_COLOR", None)
@@ -148,7 +150,7 @@ def on_a_terminal(*words: str | Path, interrupt: Callable[[], bool] | None = Non
         shown = b""
         try:
             while True:
-                if interrupt is not None and interrupt():
+                if interrupt is not None and after.encode() in shown and interrupt():
                     process.send_signal(signal.SIGINT)
                     interrupt = None
                 if select.select([outer], [], [], 0.02)[0]:
@@ -246,9 +248,9 @@ def test_reading_for_checksums_is_shown_interrupted_and_repeated(sample: Path, l
         assert time.monotonic() - before < 5
         return under_way(lab) > 0
 
-    shown = on_a_terminal("archive", "--checksum", lab / "CS-a", interrupt=is_read_meanwhile, code=130)
+    words = ("archive", "--checksum", lab / "CS-a")
+    shown = on_a_terminal(*words, interrupt=is_read_meanwhile, after="/s", code=130)
     assert "taking checksums" in shown
-    assert "/s" in shown
     assert f"interrupted; {lab / 'CS-a'} is archived, with checksums of a part of its files" in shown
     assert f"to go on: csfs archive --checksum {lab / 'CS-a'}" in shown
     wait_for(lambda: lab.attribute("CS-a", "reading") == "stopped", "the mount has stopped")
