@@ -8,7 +8,7 @@ import msgspec
 
 from csfs.cli.deeds import deeds_of
 from csfs.cli.facts import chosen_mount, project_of
-from csfs.cli.mounts import Mounted, absolute, mount_of
+from csfs.cli.mounts import Mounted, absolute, is_below, mount_of
 from csfs.cli.untouched import UntouchedPath
 from csfs.domain import names
 from csfs.store.records import Deed
@@ -21,6 +21,8 @@ from csfs.store.records import Deed
 @click.option("--json", "as_json", is_flag=True, help="All of them, as a JSON array.")
 def command(project: str | None, mountpoint: str | None, count: int, as_json: bool) -> None:
     """Show the lifecycle actions of an instance, or those on PROJECT: its number, or a path in it.
+
+    Of a directory that is in no project, the mount point for instance, those on all that lay in it.
 
     By whom, when, from which host, by which program, and what came of it. What was refused is not among
     them: csfs why. The instance keeps the last 10,000.
@@ -39,7 +41,7 @@ def command(project: str | None, mountpoint: str | None, count: int, as_json: bo
     if number is not None:
         deeds = [deed for deed in deeds if deed.number == number]
     elif path is not None:
-        deeds = [deed for deed in deeds if path in (deed.path, deed.came_from)]
+        deeds = [deed for deed in deeds if any(is_below(each, path) for each in (deed.path, deed.came_from))]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(deeds), indent=2))
     elif not deeds:
@@ -49,7 +51,7 @@ def command(project: str | None, mountpoint: str | None, count: int, as_json: bo
 
 
 def _meant(project: str | None, mountpoint: str | None) -> tuple[Mounted, int | None, str | None]:
-    """The mount, and the number of the project or where it lies. Raises ClickException."""
+    """The mount, and the number of the project, or the directory that is meant. Raises ClickException."""
     if project is None:
         return chosen_mount(mountpoint), None, None
     number = names.project_number(project)
@@ -59,7 +61,8 @@ def _meant(project: str | None, mountpoint: str | None) -> tuple[Mounted, int | 
     mount = mount_of(target)
     directory, facts = project_of(target, mount.mountpoint)
     known = names.project_number(facts.get("uid", ""))
-    return mount, known, os.path.relpath(directory or target, mount.mountpoint)
+    below = os.path.relpath(directory or target, mount.mountpoint)
+    return mount, known, None if below == "." else below
 
 
 def _print(deeds: list[Deed]) -> None:

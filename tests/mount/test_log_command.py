@@ -68,3 +68,18 @@ def test_a_rescue_is_in_it(sample: Path, labs: tuple[Lab, Lab]) -> None:
     wait_for(lambda: one.state_of("CS-a") == "lost", "the loss is seen")
     one.run("rm CS-a/cs.lock").ok()
     assert actions(one) == [("attach", 1, "CS-a"), ("let go", 1, "CS-a")]
+
+
+def test_of_a_directory_in_no_project_all_that_lay_in_it(sample: Path, lab: Lab) -> None:
+    lab.run("mkdir sub sub/CS-new other && touch CS-a/cs.lock sub/CS-new/cs.lock").ok()
+    lab.run("mv sub/CS-new other/CS-new").ok()
+
+    def logged(path: str) -> list[str]:
+        found = json.loads(lab.csfs("log", "--json", lab / path).ok().out)
+        return [f"{deed['action']} {deed['path']}" for deed in found]
+
+    in_sub = ["create sub/CS-new", "move other/CS-new"]
+    assert logged("") == ["attach CS-a", *in_sub]
+    assert logged("sub") == in_sub
+    assert logged("other") == in_sub[1:]
+    assert logged("CS-a") == ["attach CS-a"]
