@@ -2,6 +2,7 @@
 
 storage                    which storage this is
 sessions/<instance>.json   the heartbeat of each instance
+sessions/<instance>.held   locked by the mount that has the instance
 """
 
 import errno

@@ -1,9 +1,14 @@
-"""Sessions on the storage: one small file per instance under `.csfs/sessions/`, rewritten with each beat."""
+"""Sessions on the storage: one small file per instance under `.csfs/sessions/`, rewritten with each beat.
+
+Beside it lies one that a mount holds locked, which its own user alone can open: whoever can open a file can
+lock it, and everybody may read the heartbeat.
+"""
 
 import errno
 import fcntl
 import os
 import re
+import stat
 
 from csfs.backing import control
 from csfs.backing.descriptor import Descriptor, read_file
@@ -24,17 +29,21 @@ def hold(backing: Descriptor, instance_uuid: str) -> int:
     A process that dies lets go of it; within one run of a kernel that is certain. Between nodes it depends on
     the filesystem. Raises Held, OSError (ENOLCK, EOPNOTSUPP and others where there are no locks).
     """
+    name = f"{instance_uuid}.held"
     try:
         # Held for reading, for a filesystem with a file open for writing cannot be remounted read-only.
-        return _lock(_open(backing, instance_uuid, os.O_RDONLY))
+        return _lock(_open(backing, name, os.O_RDONLY, 0o600))
     except OSError as error:
         if error.errno != errno.EBADF:  # NFS wants it open for writing
             raise
-    return _lock(_open(backing, instance_uuid, os.O_RDWR))
+    return _lock(_open(backing, name, os.O_RDWR, 0o600))
 
 
 def _lock(fd: int) -> int:
     try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise PermissionError(errno.EPERM, "others can open the file that is to be held")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
@@ -57,14 +66,10 @@ def hold_still(backing: Descriptor, instance_uuid: str, held: int | None) -> int
     return anew
 
 
-def _open(backing: Descriptor, instance_uuid: str, access: int) -> int:
+def _open(backing: Descriptor, name: str, access: int, mode: int) -> int:
     directory = control.directory(backing, _DIRECTORY)
-    return os.open(
-        f"{instance_uuid}.json",
-        access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-        0o644,
-        dir_fd=directory.fd,
-    )
+    flags = access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(name, flags, mode, dir_fd=directory.fd)
 
 
 def write(backing: Descriptor, beat: Session) -> None:
@@ -73,7 +78,7 @@ def write(backing: Descriptor, beat: Session) -> None:
     The file is written in place, in one call: a reader sees it change, and a name that is replaced
     again and again is hard to open over some network filesystems.
     """
-    fd = _open(backing, beat.instance_uuid, os.O_WRONLY)
+    fd = _open(backing, f"{beat.instance_uuid}.json", os.O_WRONLY, 0o644)
     try:
         if os.fstat(fd).st_nlink > 1:
             raise OSError(errno.EMLINK, "the session's file has another name too, and may be another's file")

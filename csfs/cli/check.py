@@ -158,7 +158,7 @@ def _run(
 ) -> tuple[list[Result], dict[str, int]]:
     """Checks, repairs and prints. The findings, and how many there are of each severity."""
     from csfs.backing.backings import Backings, Overlap
-    from csfs.lifecycle import storage
+    from csfs.lifecycle import sole_mount, storage
     from csfs.lifecycle.check.check import Check
     from csfs.lifecycle.check.repair import now_ns
     from csfs.mount.daemon import is_held
@@ -194,6 +194,9 @@ def _run(
             yield from check.project(place)
 
     async def work() -> None:
+        if repair:
+            for each in backings.present:
+                await sole_mount.refuse_mounted(each.descriptor, store.read(View.instance).uuid)
         for finding in found():
             result = await _settled(store, backings, finding, repair=repair)
             counts[f"{finding.severity}s" if not result.repaired else "repaired"] += 1
@@ -205,6 +208,8 @@ def _run(
 
     try:
         trio.run(work)
+    except sole_mount.MountedElsewhere as error:
+        raise CannotCheck(str(error)) from error
     finally:
         progress.clear()
     return results, {

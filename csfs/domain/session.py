@@ -6,13 +6,16 @@ moves. No two clocks have to agree (design section 4).
 
 import enum
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self, TypeAlias
 
 import msgspec
 
 FORMAT = 1
 MAX_BYTES = 4096
 """No session's file is larger."""
+
+LONGEST_INTERVAL = 10.0
+"""Seconds between two beats, at the most."""
 
 TAKEOVER_SECONDS = 300.0
 """How long a counter must have stood still for its instance to count as dead, unless told otherwise."""
@@ -23,6 +26,9 @@ SILENT_BEATS = 3
 LATE_BEATS = 2
 """An owner whose last beat is so many intervals old believes nothing that it saw before: fewer than others
 wait, so that it has looked before it does anything."""
+
+
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +47,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """ISO 8601, UTC."""
     counter: int = 0
     """Grows with each beat."""
-    interval: float
+    interval: Seconds
     """Seconds between two beats."""
-    takeover: float
+    takeover: Seconds
     """Seconds for which the instance may be silent before others may count it as dead."""
     next_project: int = 1
     """The next P-number of the instance: a store that is rebuilt goes on from there."""

@@ -56,7 +56,7 @@ class Liveness:
             boot=sole_mount.boot(),
             pid=os.getpid(),
             since=since,
-            interval=min(takeover / _BEATS, sole_mount.LONGEST_INTERVAL),
+            interval=min(takeover / _BEATS, session.LONGEST_INTERVAL),
             takeover=takeover,
         )
 
@@ -164,9 +164,10 @@ class Liveness:
             await self.look()
         except OSError as error:
             problem = problem or f"the sessions cannot be read: {error.strerror or error}"
-        if self.successor is not None:
-            problem = f"the instance is mounted a second time, by {self.successor.describe()}"
-        self._note(problem)
+        if self.successor is None:
+            self._note(problem)
+        else:
+            self.problem = f"the instance is mounted a second time, by {self.successor.describe()}"
 
     async def keep(self) -> None:
         """Beats and looks for ever: a background task of the mount."""

@@ -21,8 +21,6 @@ from csfs.lifecycle import clock
 
 log = logging.getLogger(__name__)
 
-LONGEST_INTERVAL = 10.0
-"""Seconds between two beats, at the most."""
 _DYING_SECONDS = 2.0
 """How long a process that was killed may need until the kernel has closed its files."""
 _LOOKS = 4
@@ -86,7 +84,7 @@ async def _lock(backing: Descriptor, instance_uuid: str) -> int | None:
 
 async def _watch(backing: Descriptor, before: Session) -> None:
     """Passes once the heartbeat has stood still for so long that its owner looks before it acts again."""
-    interval = min(before.interval, LONGEST_INTERVAL)
+    interval = min(before.interval, session.LONGEST_INTERVAL)
     patience = session.SILENT_BEATS * interval
     log.warning(
         "the instance was not unmounted by %s: whether that lives is watched for %.0f s",

@@ -91,7 +91,7 @@ class Watch:
 
     def look(self) -> None:
         before, self._looked = self._looked, time.monotonic()
-        for path in self._sessions.iterdir():
+        for path in self._sessions.glob("*.json"):
             beat = session.parse(path.read_bytes())
             if beat is not None and self._counters.get(beat.instance_uuid) != beat:
                 self._counters[beat.instance_uuid] = beat

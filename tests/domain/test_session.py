@@ -114,3 +114,10 @@ def test_never_dead_before_its_silence_was_watched(looks: list[tuple[float, bool
         assert pulse.still <= now - last_beat + 1e-6
         if pulse.life(takeover) is Life.DEAD:
             assert now - last_beat >= max(takeover, session.takeover) - 1e-6
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_heart_that_beats_in_no_time_is_none(seconds: float) -> None:
+    assert parse(SESSION.encode()) == SESSION
+    for name in ("interval", "takeover"):
+        assert parse(msgspec.structs.replace(SESSION, **{name: seconds}).encode()) is None

@@ -1,5 +1,6 @@
 """An instance is mounted once: what another mount of it, alive or dead, on this node or another, leads to."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -112,11 +113,27 @@ async def test_where_files_cannot_be_locked_the_heartbeat_tells(
     assert await sole_mount.hold(lab.root, lab.instance.identity.uuid) is None
 
 
+async def test_what_others_can_open_and_lock_keeps_nobody_from_mounting(lab: Lab) -> None:
+    await lab.liveness.beat()
+    await lab.liveness.end()
+    sessions_at = Path(lab.backing, ".csfs/sessions")
+    uuid = lab.instance.identity.uuid
+    with (sessions_at / f"{uuid}.json").open("rb") as heartbeat:
+        fcntl.flock(heartbeat, fcntl.LOCK_EX)
+        os.close(await hold(lab))
+    (held,) = sessions_at.glob("*.held")
+    assert held.stat().st_mode & 0o777 == 0o600
+    held.chmod(0o644)
+    with held.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert await sole_mount.hold(lab.root, uuid) is None
+
+
 async def test_a_session_that_was_removed_is_held_anew(lab: Lab) -> None:
     await lab.liveness.take()
     await lab.liveness.beat()
-    (path,) = Path(lab.backing, ".csfs/sessions").iterdir()
-    path.unlink()
+    for path in Path(lab.backing, ".csfs/sessions").iterdir():
+        path.unlink()
     await lab.liveness.beat()
     with pytest.raises(MountedElsewhere):
         await hold(lab)

@@ -20,7 +20,7 @@ def copied(lab: Lab, make_lab: LabMaker) -> Lab:
 
 
 def session_of(lab: Lab) -> Path:
-    (path,) = (lab.backing / ".csfs/sessions").iterdir()
+    (path,) = (lab.backing / ".csfs/sessions").glob("*.json")
     return path
 
 
@@ -36,6 +36,9 @@ def test_a_copy_of_the_state_directory_is_not_mounted_beside_it(lab: Lab, make_l
     pid = lab.pid
     twin = copied(lab, make_lab)
     twin.try_mount().refused(f"lab1 is mounted by process {pid} on", "csfs umount", "--instance")
+    words = (lab.backing, "--instance", "lab1", "--state", twin.state)
+    twin.csfs("check", "--repair", *words).refused(f"lab1 is mounted by process {pid} on")
+    twin.csfs("check", *words).ok()
     lab.run("echo still mine >CS-a/note").ok()
     lab.kill()
     twin.mount()
